@@ -1,0 +1,36 @@
+"""Shapes and types of the whole package are checked while the tests run."""
+
+from pathlib import Path
+
+import pytest
+from jaxtyping import install_import_hook
+
+install_import_hook("xbl_kit", "beartype.beartype")
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def cxr() -> Path:
+    """Real chest X-rays as a table data set; they are not part of the repository."""
+    folder = SHARED / "data" / "cxr"
+    if not folder.is_dir():
+        pytest.skip("the real chest X-rays are not on this machine")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def imagenet_weights() -> Path:
+    """ImageNet weights of MobileNetV2; they are not part of the repository."""
+    file = SHARED / "weights" / "mobilenet_v2_imagenet_8bit.pth"
+    if not file.is_file():
+        pytest.skip("the ImageNet weights are not on this machine")
+    return file
+
+
+@pytest.fixture
+def small_cohort():
+    """Phantoms of 32 px, few enough to train on within a test."""
+    from xbl_kit.data import open_dataset
+
+    return open_dataset("phantom", per_cell={"train": 8, "val": 4, "test": 4}, size=32)

@@ -1,0 +1,113 @@
+"""Exact counts, wanted biases, patients apart, clear errors."""
+
+from dataclasses import replace
+from itertools import combinations
+
+import numpy as np
+import pytest
+import torch
+
+from xbl_kit.data import Dataset, confound
+
+CLASSES = ("a", "b", "c")
+
+
+def _data(n=600, patients=200, seed=0, **more) -> Dataset:
+    generator = torch.Generator().manual_seed(seed)
+    patient = torch.randint(patients, (n,), generator=generator)
+    label = patient % 3
+    factors = {
+        "age": torch.randint(2, (n,), generator=generator),
+        "site": torch.randint(3, (n,), generator=generator),
+    }
+    levels = {"age": ("old", "young"), "site": ("x", "y", "z")}
+    images = np.zeros((n, 2, 2), dtype=np.uint8)
+    return Dataset(images, label, CLASSES, patient, factors, levels, **more)
+
+
+def test_biased_inverted_and_balanced_tables():
+    table = confound.biased((0, 1), 3, 0.8)
+    np.testing.assert_allclose(table, [[0.8, 0.1, 0.1], [0.1, 0.8, 0.1]])
+    np.testing.assert_allclose(confound.inverted(table), [[0.1, 0.45, 0.45], [0.45, 0.1, 0.45]])
+    np.testing.assert_allclose(confound.inverted(confound.biased((1,))), [[1, 0]])
+    assert (confound.balanced(2, 4) == 0.25).all()
+    with pytest.raises(ValueError, match=r"strength=1\.2"):
+        confound.biased((0, 1), strength=1.2)
+
+
+@pytest.mark.parametrize("per_class", [0, 1, 7, 100])
+def test_cell_counts_are_exact_and_near_the_product(per_class):
+    tables = {"age": confound.biased((0, 1, 1), 2, 0.9), "site": confound.balanced(3, 3)}
+    counts = confound.cell_counts(per_class, tables)
+    assert counts.shape == (3, 2, 3)
+    assert (counts.sum(axis=(1, 2)) == per_class).all()
+    for c, a, s in np.ndindex(counts.shape):
+        assert abs(counts[c, a, s] - per_class * tables["age"][c, a] / 3) < 1
+
+
+def test_sampled_rows_have_exactly_the_wanted_counts():
+    data = _data()
+    tables = {"age": confound.biased((0, 1, 0), 2, 0.75), "site": confound.balanced(3, 3)}
+    rows = confound.sample_rows(data, torch.arange(300, 600), 24, tables)
+    assert len(rows) == len(rows.unique()) == 72 and rows.min() >= 300
+    wanted = confound.cell_counts(24, tables)
+    found = np.zeros_like(wanted)
+    for row in rows:
+        factors = data.confounders
+        found[data.label[row], factors["age"][row], factors["site"][row]] += 1
+    assert (found == wanted).all()
+    assert data.label[rows].diff().count_nonzero() > 10, "the rows are shuffled"
+
+
+def test_sampling_depends_on_its_seed_alone():
+    data, pool, even = _data(), torch.arange(600), {"age": confound.balanced(3)}
+    first = confound.sample_rows(data, pool, 20, even, seed=1)
+    torch.manual_seed(99)
+    assert torch.equal(first, confound.sample_rows(data, pool, 20, even, seed=1))
+    assert not torch.equal(first, confound.sample_rows(data, pool, 20, even, seed=2))
+
+
+def test_a_cell_with_too_few_images_is_named():
+    with pytest.raises(ValueError, match=r"a/young: \d+ images, 500 are wanted"):
+        confound.sample_rows(_data(), torch.arange(600), 500, {"age": confound.biased((1, 0, 0))})
+
+
+def test_no_patient_is_in_two_splits_and_every_label_in_each():
+    data = _data()
+    splits = confound.split_patients(data, {"train": 0.6, "val": 0.2, "test": 0.2})
+    assert sorted(torch.cat(list(splits.values())).tolist()) == list(range(600))
+    for one, other in combinations(splits.values(), 2):
+        assert not set(data.patient[one].tolist()) & set(data.patient[other].tolist())
+    for name, share in (("train", 0.6), ("val", 0.2), ("test", 0.2)):
+        assert len(splits[name]) / 600 == pytest.approx(share, abs=0.05)
+        assert data.label[splits[name]].unique().tolist() == [0, 1, 2]
+
+
+def test_counter_images_and_their_patients_are_in_no_split():
+    counter = torch.zeros(600, dtype=torch.bool)
+    counter[::50] = True
+    data = _data(counter=counter)
+    splits = confound.split_patients(data, {"train": 0.6, "val": 0.2, "test": 0.2})
+    left = set(data.patient[torch.cat(list(splits.values()))].tolist())
+    assert left and not left & set(data.patient[counter].tolist())
+
+
+def test_a_label_with_one_patient_is_named():
+    data = _data()
+    data.label[data.label == 1] = 0
+    data.label[data.patient == 5] = 1
+    with pytest.raises(ValueError, match=r"label 'b' has 1 patient, expected at least 2"):
+        confound.split_patients(data, {"train": 0.8, "test": 0.2})
+
+
+def test_a_given_split_is_taken_and_checked():
+    split = np.array(["train", "test"] * 300)
+    data = replace(_data(), patient=torch.arange(600), split=split)
+    splits = confound.split_patients(data, {"train": 0.5, "test": 0.5})
+    assert splits["train"].tolist() == list(range(0, 600, 2))
+    leaking = replace(data, patient=torch.arange(600) // 2)
+    with pytest.raises(ValueError, match=r"patient number 0 has images in train and in test"):
+        confound.split_patients(leaking, {"train": 0.5, "test": 0.5})
+    split[data.label.numpy() == 2] = "train"
+    with pytest.raises(ValueError, match=r"label 'c' has no image in split 'test'"):
+        confound.split_patients(data, {"train": 0.5, "test": 0.5})

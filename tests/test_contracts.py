@@ -1,0 +1,59 @@
+"""The same questions for every data set and every method."""
+
+import pytest
+import torch
+from test_table import _write
+
+from xbl_kit.batch import Batch
+from xbl_kit.data import open_dataset
+from xbl_kit.methods import Erm, ExBL
+from xbl_kit.models import build_classifier
+from xbl_kit.pick import pick_automatically
+from xbl_kit.train import predict
+
+
+@pytest.fixture(params=["phantom", "table"])
+def data(request, tmp_path, small_cohort):
+    return (
+        small_cohort
+        if request.param == "phantom"
+        else open_dataset("table", _write(tmp_path), size=32)
+    )
+
+
+def test_a_batch_says_the_same_as_its_data_set(data):
+    rows = [3, 0, 5]
+    batch = data[rows]
+    assert isinstance(batch, Batch) and batch.image.shape == (3, 1, *data.images.shape[1:])
+    assert batch.image.dtype == torch.float32 and 0 <= batch.image.min() <= batch.image.max() <= 1
+    assert batch.label.max() < len(data.classes)
+    for factor, level in batch.confounders.items():
+        assert -1 <= level.min() and level.max() < len(data.levels[factor])
+    for i, row in enumerate(rows):
+        alone = data[row]
+        assert torch.equal(alone.image[0], batch.image[i]) and alone.index.item() == row
+        assert alone.label[0] == batch.label[i] and alone.patient[0] == batch.patient[i]
+    assert batch.to("cpu").masks.keys() == batch.masks.keys() == data.masks.keys()
+
+
+def _methods(data):
+    model = build_classifier("small_cnn", len(data.classes))
+    rows = torch.arange(len(data))
+    seen = predict(model, data, rows)
+    exemplar = pick_automatically(data, rows, seen.cam, data.label)
+    return [Erm(model), ExBL(model, exemplar)]
+
+
+def test_every_method_gives_scalar_losses_with_a_gradient_and_leaves_its_arguments(data):
+    for method in _methods(data):
+        batch = data[torch.arange(6)]
+        before = [t.clone() for t in (batch.image, batch.label)]
+        state = torch.random.get_rng_state()
+        method.eval()
+        losses = method(batch)
+        assert torch.equal(torch.random.get_rng_state(), state)
+        assert not method.training and "class" in losses
+        assert all(loss.shape == () and loss.isfinite() for loss in losses.values())
+        sum(losses.values()).backward()
+        assert all(p.grad is not None for p in method.parameters())
+        assert torch.equal(batch.image, before[0]) and torch.equal(batch.label, before[1])

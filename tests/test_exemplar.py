@@ -1,0 +1,53 @@
+"""The exemplar file: what goes in comes out, and what is none is refused."""
+
+import numpy as np
+import pytest
+import torch
+
+from xbl_kit.exemplar import Exemplar, Explained
+
+
+def _explained(k=1, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return Explained(
+        image=torch.rand(k, 1, 8, 8, generator=generator),
+        cam=torch.rand(k, 2, 2, generator=generator),
+        index=tuple(range(7, 7 + k)),
+        label=("COVID",) * k,
+    )
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_save_and_load(tmp_path, k):
+    exemplar = Exemplar(good=_explained(k), bad=_explained(1, seed=1), picked_by="auto")
+    exemplar.save(tmp_path / "pick.npz")
+    again = Exemplar.load(tmp_path / "pick.npz")
+    assert again.summary() == exemplar.summary()
+    for side in ("good", "bad"):
+        ours, theirs = getattr(exemplar, side), getattr(again, side)
+        assert torch.equal(ours.image, theirs.image) and torch.equal(ours.cam, theirs.cam)
+
+
+def test_summary_of_one_and_of_several():
+    summary = Exemplar(good=_explained(2), bad=_explained()).summary()
+    assert summary["picked_by"] == "person"
+    assert summary["good"] == [{"index": 7, "label": "COVID"}, {"index": 8, "label": "COVID"}]
+    assert summary["bad"] == {"index": 7, "label": "COVID"}
+
+
+def test_other_files_are_refused_by_name(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"absent\.npz: no such exemplar"):
+        Exemplar.load(tmp_path / "absent.npz")
+    (tmp_path / "text.npz").write_text("hello")
+    np.savez(tmp_path / "other.npz", a=np.zeros(2))
+    np.savez(tmp_path / "pickle.npz", picked_by=np.array([{}], dtype=object))
+    for name in ("text.npz", "other.npz", "pickle.npz"):
+        with pytest.raises(ValueError, match=f"{name[:-4]}.*not an exemplar"):
+            Exemplar.load(tmp_path / name)
+
+
+def test_parts_must_fit():
+    with pytest.raises(ValueError, match="as many maps, rows and labels as images"):
+        Explained(torch.rand(2, 1, 4, 4), torch.rand(1, 2, 2), (1, 2), ("a", "b"))
+    with pytest.raises(ValueError, match="at least one"):
+        Explained(torch.rand(0, 1, 4, 4), torch.rand(0, 2, 2), (), ())

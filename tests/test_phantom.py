@@ -1,0 +1,199 @@
+"""The phantom keeps its promises: reproducible, counterfactual, signs where they belong."""
+
+import numpy as np
+import pytest
+
+from xbl_kit.data.phantom import CLASSES, FACTORS, make_phantoms
+
+N = 12
+NORMAL = CLASSES.index("Normal")
+ROWS = {
+    "label": np.arange(N) % 4,
+    "age": np.arange(N) // 2 % 2,
+    "sex": np.arange(N) // 3 % 2,
+    "site": np.arange(N) % 2,
+}
+
+
+def make(size=64, **changes):
+    rows = ROWS | changes
+    return make_phantoms(rows.pop("label"), size=size, **rows)
+
+
+def flip(factor):
+    return {factor: 1 - ROWS[factor]}
+
+
+def same(a, b):
+    return all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+@pytest.fixture(scope="module")
+def base():
+    return make()
+
+
+def test_shapes_and_types(base):
+    assert [x.shape for x in base] == [(N, 64, 64)] * 3
+    assert [x.dtype for x in base] == [np.uint8, bool, bool]
+    assert len({image.tobytes() for image in base.image}) == N
+
+
+def test_same_seed_same_bits_whatever_the_batch_order_threads_and_global_state(base):
+    np.random.seed(1)  # noqa: NPY002
+    state = np.random.get_state()[1].copy()  # noqa: NPY002
+    assert same(base, make(threads=1))
+    assert same(base, make(threads=3))
+    backwards = make(patient=np.arange(N)[::-1], **{k: x[::-1] for k, x in ROWS.items()})
+    assert same(base, [x[::-1] for x in backwards])
+    for i in range(N):
+        one = make(patient=i, **{k: int(x[i]) for k, x in ROWS.items()})
+        assert same([x[i : i + 1] for x in base], one)
+    assert np.array_equal(np.random.get_state()[1], state)  # noqa: NPY002
+
+
+def test_seed_and_patient_change_the_picture(base):
+    for other in (make(seed=1), make(patient=np.arange(N) + 100)):
+        assert (np.abs(other.image.astype(int) - base.image).mean((1, 2)) > 2).all()
+
+
+@pytest.mark.parametrize("size", [32, 64, 97, 128])
+def test_masks_are_there_inside_the_frame_and_apart(size):
+    p = make_phantoms(np.zeros(60, int), age=np.arange(60) % 2, sex=0, site=0, size=size)
+    assert not (p.lungs & p.humerus).any()
+    left, right = np.s_[..., : size // 2], np.s_[..., (size + 1) // 2 :]
+    for mask, least in ((p.lungs, 0.05), (p.humerus, 0.005)):
+        for half in (left, right):
+            assert (mask[half].mean((1, 2)) > least).all()
+    assert not p.lungs[:, [0, -1]].any() and not p.lungs[:, :, [0, -1]].any()
+
+
+def test_other_sizes_show_the_same_patient(base):
+    big = make(size=192)
+    for name in ("lungs", "humerus"):
+        large = getattr(big, name).reshape(N, 64, 3, 64, 3).mean((2, 4)) > 0.5
+        assert (large == getattr(base, name)).mean() > 0.99
+    small = big.image.reshape(N, 64, 3, 64, 3).mean((2, 4))
+    for a, b in zip(small, base.image, strict=True):
+        assert np.corrcoef(a.ravel(), b.ravel())[0, 1] > 0.98
+
+
+@pytest.mark.parametrize("size", [32, 64, 128])
+def test_growth_plate_changes_both_humeral_heads_and_nothing_else(size):
+    fused, opened = make(size, growth_plate=0), make(size, growth_plate=1)
+    change = np.abs(opened.image.astype(int) - fused.image)
+    assert not change[~fused.humerus].any()
+    assert (change[:, :, : size // 2].max((1, 2)) > 15).all()
+    assert (change[:, :, size // 2 :].max((1, 2)) > 15).all()
+    assert same(fused[1:], opened[1:])
+
+
+def test_an_open_plate_is_a_lucent_line_across_the_neck_of_the_head():
+    fused, opened = make(256, growth_plate=0), make(256, growth_plate=1)
+    darker = fused.image.astype(int) - opened.image
+    for i in range(N):
+        for half in (np.s_[:128], np.s_[128:]):
+            rows, columns = np.nonzero(fused.humerus[i][:, half])
+            y, x, r = round(rows.mean()), round(columns.mean()), np.ptp(rows) / 3.3
+            below = darker[i][:, half][y : y + round(0.8 * r), x - 1 : x + 2]
+            assert below.max() > 50
+
+
+def test_age_is_its_growth_plates_plus_the_proportions(base):
+    child = make(**flip("age"), proportions=0)
+    assert same(child, make(proportions=0, growth_plate=1 - ROWS["age"]))
+    weak, strong = make(**flip("age")), make(**flip("age"), growth_plate=ROWS["age"], proportions=3)
+    assert 0 < difference(weak, base) < difference(strong, base)
+
+
+def difference(a, b):
+    return np.abs(a.image.astype(int) - b.image).mean()
+
+
+def test_label_changes_the_lungs_and_nothing_else():
+    normal = make(label=NORMAL)
+    for label in set(range(4)) - {NORMAL}:
+        ill = make(label=label)
+        change = ill.image.astype(int) - normal.image
+        assert not change[~normal.lungs].any()
+        assert (np.where(normal.lungs, change, 0).max((1, 2)) > 10).all()
+        assert same(normal[1:], ill[1:])
+        mild, healthy = make(label=label, severity=0.3), make(label=label, severity=0)
+        assert difference(mild, normal) < difference(ill, normal)
+        assert same(healthy, normal)
+
+
+def test_signs_lie_where_the_disease_puts_them():
+    normal = make(label=NORMAL, size=128)
+    change = {}
+    for name in ("COVID", "Lung_Opacity", "Viral Pneumonia"):
+        ill = make(label=CLASSES.index(name), size=128).image.astype(int)
+        change[name] = (ill - normal.image) * normal.lungs
+    sides = {
+        k: np.stack([x[..., :64].sum((1, 2)), x[..., 64:].sum((1, 2))]) for k, x in change.items()
+    }
+    share = {k: x.min(0) / x.max(0) for k, x in sides.items()}
+    assert (share["Lung_Opacity"] < 0.02).all()  # one lung
+    assert (share["COVID"] > 0.2).all() and (share["Viral Pneumonia"] > 0.4).all()  # both
+    rows = np.arange(128)[:, None]
+    middle = (rows * normal.lungs).sum((1, 2)) / normal.lungs.sum((1, 2))
+    low = (rows * change["COVID"]).sum((1, 2)) / change["COVID"].sum((1, 2))
+    assert (low > middle).all()  # lower zones
+    touched = {k: (x > 3).sum((1, 2)) / normal.lungs.sum((1, 2)) for k, x in change.items()}
+    assert (touched["Viral Pneumonia"] > 0.5).all() and (touched["Lung_Opacity"] < 0.4).all()
+
+
+def test_sex_leaves_lungs_and_mediastinum_alone(base):
+    female, male = make(sex=0), make(sex=1)
+    assert np.array_equal(female.lungs, male.lungs)
+    for still in (np.s_[:, 34:, 31:33], np.s_[:, :6, 16:48]):  # spine and heart; neck
+        assert np.array_equal(female.image[still], male.image[still])
+    lower = female.lungs & (np.arange(64)[:, None] > 36)
+    change = female.image.astype(int) - male.image
+    assert all(change[i][lower[i]].mean() > 1.5 for i in range(N))
+    assert (female.humerus != male.humerus).any((1, 2)).all()
+
+
+def test_site_is_a_marker_and_a_response_not_another_anatomy(base):
+    a, b = make(site=0, size=128), make(site=1, size=128)
+    assert same(a[1:], b[1:])
+    assert (a.image[:, :20, 115:].max((1, 2)) > 200).all()
+    assert (b.image[:, 110:, :16].max((1, 2)) > 200).all()
+    inner = np.s_[:, 24:104, 20:108]
+    for x, y in zip(a.image[inner], b.image[inner], strict=True):
+        assert np.corrcoef(x.ravel(), y.ravel())[0, 1] > 0.97
+        assert x.mean() > y.mean() + 5
+
+
+def test_scalars_broadcast_and_nothing_gives_nothing():
+    assert make_phantoms([0, 1], age=1, sex=0, site=0, size=32).image.shape == (2, 32, 32)
+    assert make_phantoms(2, age=1, sex=0, site=0, size=32).image.shape == (1, 32, 32)
+    assert [x.shape for x in make_phantoms([], age=[], sex=[], site=[])] == [(0, 128, 128)] * 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"age": [0, 1]}, "lengths.*'age': 2"),
+        ({"label": [4] * N}, "label is .*4.*0 to 3"),
+        ({"label": [0.5] * N}, "label is .*0.5"),
+        ({"sex": 2}, "sex is 2.*0 to 1"),
+        ({"site": -1}, "site is -1"),
+        ({"growth_plate": 7}, "growth_plate is 7"),
+        ({"patient": -3}, "patient is -3"),
+        ({"size": 31}, "size is 31.*at least 32"),
+        ({"severity": -0.1}, "severity is -0.1"),
+        ({"severity": float("nan")}, "severity is nan"),
+        ({"proportions": -1}, "proportions is -1"),
+        ({"seed": -1}, "seed is -1"),
+        ({"threads": 0}, "threads is 0.*at least 1"),
+    ],
+)
+def test_errors_show_what_was_given_and_expected(changes, message):
+    with pytest.raises(ValueError, match=message) as error:
+        make(**changes)
+    assert "\n" not in str(error.value) and "expected" in str(error.value)
+
+
+def test_factor_names():
+    assert FACTORS["age"] == ("adult", "child") and len(CLASSES) == 4

@@ -1,0 +1,38 @@
+"""The figures: what is drawn is what was given."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+
+from xbl_kit import plots
+
+
+def test_overlay_is_clear_where_the_map_is_zero():
+    cam = torch.zeros(4, 4)
+    cam[1, 2] = 3.0
+    axes = plt.figure().subplots()
+    plots.overlay(axes, torch.rand(4, 4), cam, cam > 1, opacity=0.5, title="child")
+    drawn = axes.images[1].get_array()
+    assert drawn[0, 0, 3] == 0 and drawn[1, 2, 3] == 0.5
+    assert axes.get_title() == "child" and axes.collections
+    plots.overlay(axes, torch.rand(4, 4), torch.zeros(4, 4))
+    assert not axes.images[-1].get_array()[..., 3].any()
+    plt.close("all")
+
+
+def test_map_grid_has_a_row_an_image_and_a_column_a_model():
+    cams = {"Unrefined": torch.rand(2, 8, 8), "eXBL": torch.rand(2, 8, 8)}
+    notes = {name: ["Normal", "COVID"] for name in cams}
+    figure = plots.map_grid(torch.rand(2, 1, 8, 8), cams, titles=["one", "two"], notes=notes)
+    assert len(figure.axes) == 6
+    assert [axes.get_title() for axes in figure.axes[3:]] == [
+        "two", "Unrefined\nCOVID", "eXBL\nCOVID"
+    ]  # fmt: skip
+
+
+def test_split_bars_draw_every_value():
+    values = {"a": {"iid": 0.9, "inverted": 0.1}, "b": {"iid": 0.8, "inverted": None}}
+    axes = plots.split_bars(values, ylabel="accuracy", chance=0.25).axes[0]
+    heights = [[bar.get_height() for bar in bars] for bars in axes.containers]
+    np.testing.assert_allclose(heights[0], [0.9, 0.1])
+    assert heights[1][0] == 0.8 and (len(heights[1]) == 1 or np.isnan(heights[1][1]))

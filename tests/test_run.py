@@ -1,0 +1,166 @@
+"""The experiment on small data: what it writes, how it resumes, what it refuses."""
+
+import json
+
+import pytest
+import torch
+from test_table import _write
+
+from xbl_kit.run import exbl, reproduce, summary
+
+MODELS = ("unrefined", "control", "exbl", "oracle")
+SMALL = {"size": 32, "unrefined": {"epochs": 6, "lr": 3e-3}, "refine": {"epochs": 2, "lr": 1e-3}}
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch, tmp_path):
+    """The classroom preset, made small enough for a test."""
+    monkeypatch.setenv("XBL_KIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setitem(exbl.PRESETS, "classroom", exbl.PRESETS["classroom"] | SMALL)
+    monkeypatch.setattr(exbl, "PHANTOM_PER_CLASS", {"train": 40, "val": 8, "test": 8})
+    opened = exbl.open_dataset
+
+    def small_cohort(kind, *args, **options):
+        if kind == "phantom":
+            options["per_cell"] = {"train": 40, "val": 8, "test": 8}
+        return opened(kind, *args, **options)
+
+    monkeypatch.setattr(exbl, "open_dataset", small_cohort)
+
+
+def _without_time(results):
+    results = json.loads(json.dumps(results))
+    for model in results["models"].values():
+        model["train"] = {"epochs": model["train"]["epochs"]}
+    return results
+
+
+def test_results_hold_what_the_contract_says(tmp_path):
+    results = reproduce("exbl", seed=3, out=tmp_path / "out", device="cpu")
+    assert json.loads((tmp_path / "out/results.json").read_text()) == results
+    assert results["schema"] == 1 and results["experiment"] == "exbl" and results["seed"] == 3
+    assert results["data"] == "phantom" and results["preset"] == "classroom"
+    assert results["device"] == "cpu" and {"xbl_kit", "torch"} <= results["versions"].keys()
+    assert results["exemplars"]["picked_by"] == "auto"
+    assert tuple(results["models"]) == MODELS
+    for model in results["models"].values():
+        assert {"epochs", "seconds", "seconds_per_epoch"} <= model["train"].keys()
+        assert tuple(model["splits"]) == ("iid", "balanced", "inverted", "counter")
+        balanced = model["splits"]["balanced"]
+        assert {g: v["n"] for g, v in balanced["groups"].items()} == {
+            f"{label}/{age}": 4
+            for label in ("COVID", "Lung_Opacity", "Normal", "Viral Pneumonia")
+            for age in ("adult", "child")
+        }
+        assert balanced["worst_group"] == min(g["accuracy"] for g in balanced["groups"].values())
+        assert sum(balanced["predicted"].values()) == balanced["n"] == 32
+        assert balanced["region_share"].keys() == {"lungs", "humerus"}
+        assert 0.1 < balanced["activation_precision_chance"] < 0.4
+        assert set(model["splits"]["iid"]["groups"]) == {
+            "COVID/adult", "Lung_Opacity/adult", "Normal/adult", "Viral Pneumonia/child"
+        }  # fmt: skip
+        assert set(model["splits"]["counter"]["groups"]) == {"Normal/child"}
+    control, refined = results["models"]["control"]["train"], results["models"]["exbl"]["train"]
+    assert control["epochs"] == refined["kept"]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "run.json", "results.json", "exemplar.npz", "accuracy.png", "worst_group.png",
+        "activation_precision.png", "maps.png",
+        *(f"model-{name}.safetensors" for name in MODELS),
+        *(f"train-{name}.json" for name in MODELS),
+    }  # fmt: skip
+
+
+def test_a_seed_repeats_itself_and_a_pick_can_be_replayed(tmp_path):
+    first = reproduce("exbl", out=tmp_path / "a", device="cpu")
+    again = reproduce("exbl", exemplars=tmp_path / "a/exemplar.npz", device="cpu")
+    assert _without_time(first) == _without_time(again)
+    other = reproduce("exbl", seed=1, device="cpu")
+    assert _without_time(first) != _without_time(other) | {"seed": 0}
+
+
+def test_a_stopped_run_is_resumed(tmp_path, monkeypatch):
+    whole = reproduce("exbl", device="cpu")
+    out = tmp_path / "out"
+
+    def killed(*args, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(exbl, "ExBL", killed)
+        with pytest.raises(KeyboardInterrupt):
+            reproduce("exbl", out=out, device="cpu")
+    stamp = (out / "model-unrefined.safetensors").stat().st_mtime_ns
+    assert not (out / "results.json").exists()
+    with pytest.raises(ValueError, match=r"run\.json: holds a run with seed 0, expected 5"):
+        reproduce("exbl", seed=5, out=out, resume=True, device="cpu")
+    resumed = reproduce("exbl", out=out, resume=True, device="cpu")
+    assert (out / "model-unrefined.safetensors").stat().st_mtime_ns == stamp
+    assert _without_time(resumed) == _without_time(whole)
+    reproduce("exbl", out=out, device="cpu")
+    assert (out / "model-unrefined.safetensors").stat().st_mtime_ns != stamp, "a new run is new"
+
+
+def test_a_table_with_few_columns_runs_to_the_end(tmp_path):
+    rows = [
+        {"image": f"images/{i % 6}.png", "label": "ab"[i % 6 // 3], "site": "xy"[i // 2 % 2]}
+        for i in range(40)
+    ]
+    root = _write(tmp_path / "data", rows)
+    with pytest.raises(ValueError, match=r"region 'lungs': the data have no such masks"):
+        reproduce("exbl", data="table", root=root, device="cpu")
+    results = reproduce(
+        "exbl",
+        data="table",
+        root=root,
+        region=(0.0, 0.0, 0.5, 1.0),
+        confounders=("site",),
+        out=tmp_path / "out",
+        device="cpu",
+    )
+    assert tuple(results["models"]) == MODELS[:3]
+    split = results["models"]["exbl"]["splits"]["iid"]
+    assert "activation_precision" not in split and set(split["groups"]) <= {
+        "a/x", "a/y", "b/x", "b/y"
+    }  # fmt: skip
+    assert list(summary(results).columns) == ["accuracy", "worst group"]
+
+
+def test_counter_images_are_tested_on_and_never_trained_on(tmp_path, monkeypatch):
+    rows = [
+        {"image": f"images/{i % 6}.png", "mask": f"masks/{i % 6}.png", "label": "ab"[i % 6 // 3]}
+        | {"counter": int(i >= 40)}
+        for i in range(50)
+    ]
+    seen = []
+    trained = exbl.train_stage
+
+    def watch(name, method, data, rows, **options):
+        seen.append(torch.cat([rows["train"], rows["val"]]))
+        return trained(name, method, data, rows, **options)
+
+    monkeypatch.setattr(exbl, "train_stage", watch)
+    root = _write(tmp_path / "data", rows)
+    results = reproduce("exbl", data="table", root=root, device="cpu")
+    assert max(s.max() for s in seen) < 40
+    assert results["models"]["exbl"]["splits"]["counter"]["n"] == 10
+
+
+def test_settings_that_are_none(tmp_path):
+    with pytest.raises(ValueError, match="experiment 'cdep': expected one of exbl"):
+        reproduce("cdep")
+    with pytest.raises(ValueError, match="preset 'large': expected one of classroom, paper"):
+        reproduce("exbl", preset="large")
+    with pytest.raises(FileNotFoundError, match="no such exemplar file"):
+        reproduce("exbl", exemplars=tmp_path / "pick.npz", out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_summary_is_a_row_for_each_split_and_model(tmp_path):
+    results = reproduce("exbl", device="cpu")
+    table = summary(results)
+    assert list(table.columns) == ["accuracy", "worst group", "AP", "AP chance"]
+    assert table.index.tolist()[:5] == [
+        *(("iid", name) for name in MODELS), ("balanced", "unrefined")
+    ]  # fmt: skip
+    wanted = results["models"]["exbl"]["splits"]["inverted"]["accuracy"]
+    assert table.loc[("inverted", "exbl"), "accuracy"] == wanted

@@ -1,0 +1,180 @@
+"""Table data: what is read, and one clear line for whatever is wrong with it."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from xbl_kit.data import DataError, open_dataset
+
+LABELS = ("ill", "well")
+
+
+def _rows(n=6):
+    return [
+        {
+            "image": f"images/{i}.png",
+            "label": LABELS[i % 2],
+            "mask": f"masks/{i}.png",
+            "patient": f"p{i // 2}",
+            "age": str(30 + i),
+            "sex": "FM"[i % 2] if i else "",
+            "counter": str(int(i == 5)),
+        }
+        for i in range(n)
+    ]
+
+
+def _write(root: Path, rows=None, *, image=(20, 16), mask=(20, 16)) -> Path:
+    """A table data set whose image i is of grey 40 i and whose masks' left half is the lungs."""
+    rows = _rows() if rows is None else rows
+    for folder in ("images", "masks"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    for i in range(6):
+        Image.new("L", image, 40 * i).save(root / f"images/{i}.png")
+        lungs = np.zeros(mask[::-1], dtype=np.uint8)
+        lungs[:, : mask[0] // 2] = 255
+        Image.fromarray(lungs).save(root / f"masks/{i}.png")
+    with (root / "metadata.csv").open("w", newline="", encoding="utf-8") as handle:
+        writer = csv.DictWriter(handle, rows[0] if rows else ["image", "label"])
+        writer.writeheader()
+        writer.writerows(rows)
+    return root
+
+
+def test_everything_is_read(tmp_path):
+    data = open_dataset("table", _write(tmp_path), size=8)
+    assert data.images.shape == (6, 8, 8) and data.images[:, 3, 3].tolist() == [
+        0,
+        40,
+        80,
+        120,
+        160,
+        200,
+    ]
+    assert data.classes == LABELS and data.label.tolist() == [0, 1, 0, 1, 0, 1]
+    assert data.patient.tolist() == [0, 0, 1, 1, 2, 2]
+    assert data.counter.tolist() == [False] * 5 + [True]
+    assert data.levels["sex"] == ("F", "M")
+    assert data.confounders["sex"].tolist() == [-1, 1, 0, 1, 0, 1]
+    batch = data[[4, 1]]
+    assert batch.index.tolist() == [4, 1] and batch.label.tolist() == [0, 1]
+    assert batch.image[0, 0, 0, 0].item() == pytest.approx(160 / 255)
+    assert batch.masks["lungs"][:, :, :4].all() and not batch.masks["lungs"][:, :, 4:].any()
+
+
+def test_confounders_can_be_named(tmp_path):
+    data = open_dataset("table", _write(tmp_path), size=8, confounders=["sex"])
+    assert list(data.confounders) == ["sex"]
+    with pytest.raises(DataError, match=r"metadata\.csv: no confounder column 'site'.*age, sex"):
+        open_dataset("table", tmp_path, size=8, confounders=["site"])
+
+
+def test_masks_of_another_size_are_fitted_by_nearest(tmp_path):
+    data = open_dataset("table", _write(tmp_path, mask=(50, 50)), size=8)
+    assert data.masks["lungs"][:, :, :4].all() and not data.masks["lungs"][:, :, 4:].any()
+
+
+def test_only_image_and_label_are_needed(tmp_path):
+    rows = [{"image": row["image"], "label": row["label"]} for row in _rows()]
+    data = open_dataset("table", _write(tmp_path, rows), size=8)
+    assert not data.masks and not data.confounders and data.counter is None and data.split is None
+    assert data.patient.tolist() == list(range(6))
+
+
+def test_a_byte_order_mark_and_a_colour_image_do_no_harm(tmp_path):
+    file = _write(tmp_path) / "metadata.csv"
+    file.write_text(file.read_text(), encoding="utf-8-sig")
+    Image.new("RGB", (9, 9), (10, 10, 10)).save(tmp_path / "images/0.png")
+    assert open_dataset("table", tmp_path, size=8).images[0, 0, 0] == 10
+
+
+def _changed(column, value):
+    rows = _rows()
+    rows[2][column] = value
+    return rows
+
+
+def _without(column):
+    return [{k: v for k, v in row.items() if k != column} for row in _rows()]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (_without("label"), r"metadata\.csv: no column 'label', found image, mask"),
+        (_without("image"), r"metadata\.csv: no column 'image'"),
+        ([], r"metadata\.csv: no rows"),
+        (_changed("label", ""), r"metadata\.csv, line 4: label is '', expected a value"),
+        (_changed("patient", ""), r"metadata\.csv, line 4: patient is ''"),
+        (_changed("counter", "yes"), r"line 4: counter is 'yes', expected one of 0, 1"),
+        (_changed("image", "images/9.png"), r"images/9\.png: no such image"),
+        (_changed("mask", "masks/9.png"), r"masks/9\.png: no such image"),
+        (_changed("mask", ""), r"metadata\.csv: path '' is not inside"),
+        (_changed("image", "../secret.png"), r"path '\.\./secret\.png' is not inside"),
+        (_changed("image", "/etc/hosts"), r"path '/etc/hosts' is not inside"),
+        (_changed("image", "images"), r"images: not a readable image"),
+    ],
+)
+def test_a_fault_in_the_table_is_one_line(tmp_path, rows, message):
+    with pytest.raises(DataError, match=message) as error:
+        open_dataset("table", _write(tmp_path, rows), size=8)
+    assert "\n" not in str(error.value)
+
+
+def test_split_values_are_checked(tmp_path):
+    rows = [row | {"split": "train"} for row in _rows()]
+    rows[3]["split"] = "valid"
+    with pytest.raises(DataError, match="line 5: split is 'valid', expected one of train, val"):
+        open_dataset("table", _write(tmp_path, rows), size=8)
+
+
+def test_faulty_files_are_named(tmp_path):
+    root = _write(tmp_path)
+    image, mask = root / "images/3.png", root / "masks/3.png"
+    whole = image.read_bytes()
+    for content in (b"", b"hello", whole[: len(whole) // 2]):
+        image.write_bytes(content)
+        with pytest.raises(DataError, match=r"images/3\.png: not a readable image"):
+            open_dataset("table", root, size=8)
+    Image.fromarray(np.full((9, 9), 40_000, dtype=np.uint16)).save(image)
+    with pytest.raises(DataError, match=r"images/3\.png: image of mode I;16, expected 8 bits"):
+        open_dataset("table", root, size=8)
+    image.write_bytes(whole)
+    Image.new("L", (20, 16), 0).save(mask)
+    with pytest.raises(DataError, match=r"masks/3\.png: empty mask"):
+        open_dataset("table", root, size=8)
+
+
+def test_a_link_out_of_the_root_is_refused(tmp_path):
+    root = _write(tmp_path / "root")
+    outside = tmp_path / "outside.png"
+    (root / "images/3.png").rename(outside)
+    (root / "images/3.png").symlink_to(outside)
+    with pytest.raises(DataError, match=r"'images/3\.png' is not inside"):
+        open_dataset("table", root, size=8)
+
+
+def test_missing_root_table_or_kind(tmp_path):
+    with pytest.raises(DataError, match="absent: no such folder"):
+        open_dataset("table", tmp_path / "absent")
+    with pytest.raises(DataError, match=r"metadata\.csv: not found"):
+        open_dataset("table", tmp_path)
+    with pytest.raises(ValueError, match="no root was given"):
+        open_dataset("table")
+    with pytest.raises(ValueError, match="expected no root"):
+        open_dataset("phantom", tmp_path)
+    with pytest.raises(ValueError, match="'pictures': expected one of phantom, table"):
+        open_dataset("pictures")
+    (tmp_path / "metadata.csv").write_bytes(b"\xff\xfe\x00b\x00a")
+    with pytest.raises(DataError, match="not a readable csv"):
+        open_dataset("table", tmp_path)
+
+
+def test_the_real_chest_x_rays(cxr):
+    data = open_dataset("table", cxr, size=32)
+    assert len(data) == 1583 and data.counter.sum() == 378
+    assert data.classes == ("COVID", "Lung_Opacity", "Normal", "Viral Pneumonia")
+    assert 0.15 < data.masks["lungs"].mean() < 0.5

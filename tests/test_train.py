@@ -1,0 +1,156 @@
+"""The loop: learns, repeats itself, resumes, leaves things as they were, runs on two processes."""
+
+import copy
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from xbl_kit.data import confound
+from xbl_kit.methods import Erm, ExBL
+from xbl_kit.models import build_classifier
+from xbl_kit.pick import pick_automatically
+from xbl_kit.train import best_epoch, fit, predict
+
+FRACTIONS = {"train": 0.6, "val": 0.2, "test": 0.2}
+
+
+@pytest.fixture
+def rows(small_cohort):
+    return confound.split_patients(small_cohort, FRACTIONS)
+
+
+def _train(data, rows, method=None, **options):
+    method = method or Erm(build_classifier("small_cnn"))
+    options = {"epochs": 3, "lr": 1e-2, "device": "cpu"} | options
+    return method, fit(method, data, rows["train"], rows["val"], **options)
+
+
+def _equal(one, other):
+    pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_the_loss_falls_and_the_best_epoch_is_kept(small_cohort, rows):
+    method, history = _train(small_cohort, rows, epochs=6)
+    losses = [record["train"]["class"] for record in history]
+    assert losses[-1] < 0.9 * losses[0]
+    logits = predict(method.model, small_cohort, rows["val"]).logits
+    kept = torch.nn.functional.cross_entropy(logits, small_cohort.label[rows["val"]]).item()
+    assert kept == pytest.approx(history[best_epoch(history) - 1]["val"]["class"], rel=1e-4)
+
+
+def test_one_seed_one_result_whatever_the_global_state(small_cohort, rows):
+    torch.manual_seed(1)
+    first, _ = _train(small_cohort, rows, seed=4)
+    torch.manual_seed(2)
+    before = torch.random.get_rng_state()
+    second, _ = _train(small_cohort, rows, seed=4)
+    third, _ = _train(small_cohort, rows, seed=5)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert _equal(first, second) and not _equal(first, third)
+
+
+def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(small_cohort, rows, tmp_path):
+    whole, history = _train(small_cohort, rows, epochs=4, patience=3)
+    state = tmp_path / "state.pt"
+
+    def stop(record):
+        if record["epoch"] == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        _train(small_cohort, rows, epochs=4, patience=3, state=state, on_epoch=stop)
+    resumed, again = _train(small_cohort, rows, epochs=4, patience=3, state=state)
+    assert _equal(whole, resumed)
+    assert [r["val"] for r in again] == [r["val"] for r in history]
+    assert again[0]["seconds"] != history[0]["seconds"], "the first epochs were not run again"
+
+
+def test_patience_stops_and_last_keeps_the_last(small_cohort, rows):
+    method = Erm(build_classifier("small_cnn"))
+    frozen = copy.deepcopy(method)
+    _, history = _train(small_cohort, rows, method, epochs=9, lr=0.0, patience=2)
+    assert len(history) < 9
+    assert _equal(method.model.head, frozen.model.head)
+    best, _ = _train(small_cohort, rows, epochs=4, lr=0.3, keep="best")
+    last, history = _train(small_cohort, rows, epochs=4, lr=0.3, keep="last")
+    assert best_epoch(history) == 4 or not _equal(best, last)
+
+
+def test_mode_and_gradients_are_left_as_they_were(small_cohort, rows):
+    method = Erm(build_classifier("small_cnn")).eval()
+    _train(small_cohort, rows, method, epochs=1)
+    assert not method.training
+    method.zero_grad()
+    method.model.train()
+    prediction = predict(method.model, small_cohort, rows["test"], batch_size=5)
+    assert method.model.training and all(p.grad is None for p in method.parameters())
+    assert not prediction.cam.requires_grad and (prediction.cam >= 0).all()
+
+
+def test_predict_does_not_depend_on_the_batch_size(small_cohort, rows):
+    model = build_classifier("small_cnn")
+    one = predict(model, small_cohort, rows["test"], batch_size=1)
+    many = predict(model, small_cohort, rows["test"])
+    torch.testing.assert_close(one.logits, many.logits)
+    torch.testing.assert_close(one.cam, many.cam)
+    of_label = predict(model, small_cohort, rows["test"], target="label")
+    wrong = many.label != small_cohort.label[rows["test"]]
+    assert wrong.any() and not torch.allclose(of_label.cam[wrong], many.cam[wrong])
+
+
+def test_one_image_is_enough_and_a_gpu_that_is_not_there_is_said(small_cohort, rows):
+    method = Erm(build_classifier("small_cnn"))
+    history = fit(method, small_cohort, rows["train"][:1], rows["val"], epochs=1, device="cpu")
+    assert len(history) == 1
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match="no GPU"):
+            _train(small_cohort, rows, device="cuda")
+    with pytest.raises(ValueError, match="'tpu'"):
+        _train(small_cohort, rows, device="tpu")
+
+
+def test_exbl_trains_in_bfloat16(small_cohort, rows):
+    model = build_classifier("small_cnn")
+    seen = predict(model, small_cohort, rows["train"])
+    exemplar = pick_automatically(small_cohort, rows["train"], seen.cam, seen.label)
+    method, history = _train(small_cohort, rows, ExBL(model, exemplar), precision="bf16")
+    assert history[-1]["train"]["class"] < history[0]["train"]["class"]
+    assert method.model.head[2].weight.dtype == torch.float32
+
+
+SCRIPT = """
+import torch
+from xbl_kit.data import confound, open_dataset
+from xbl_kit.methods import Erm
+from xbl_kit.models import build_classifier
+from xbl_kit.train import fit
+
+data = open_dataset("phantom", per_cell={"train": 8, "val": 4, "test": 4}, size=32)
+rows = confound.split_patients(data, {"train": 0.6, "val": 0.2, "test": 0.2})
+method = Erm(build_classifier("small_cnn"))
+history = fit(method, data, rows["train"], rows["val"], epochs=2, lr=1e-2, device="cpu")
+rank = torch.distributed.get_rank()
+weight = method.model.head[2].weight.detach().sum().item()
+print(f"rank {rank} loss {history[-1]['train']['class']:.6f} weight {weight:.6f}", flush=True)
+torch.distributed.destroy_process_group()
+"""
+
+
+def test_two_processes_train_one_model(tmp_path):
+    script = tmp_path / "train.py"
+    script.write_text(SCRIPT)
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node=2",
+        "--standalone",
+    ]
+    done = subprocess.run([*command, str(script)], capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr[-2000:]
+    said = dict(re.findall(r"rank (\d) (loss \S+ weight -?\d+\.\d{6})", done.stdout))
+    assert said.keys() == {"0", "1"} and said["0"] == said["1"]

@@ -1,0 +1,57 @@
+"""A cohort of phantom patients, as a data set like any other."""
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+
+import numpy as np
+import torch
+
+from xbl_kit.data.dataset import Dataset
+from xbl_kit.data.phantom import CLASSES, FACTORS, make_phantoms
+
+PER_CELL = {"train": 400, "val": 100, "test": 100}
+
+
+def open_phantoms(
+    *,
+    per_cell: Mapping[str, int] = PER_CELL,
+    crossed: Sequence[str] = ("age",),
+    size: int = 128,
+    seed: int = 0,
+    **drawing,
+) -> Dataset:
+    """Phantoms enough to draw any bias from: `per_cell` patients of each cell, in each split.
+
+    A cell is a class with a level of every `crossed` factor; the other factors are drawn at
+    random, half and half. One image a patient. `drawing` goes to `make_phantoms` (severity,
+    proportions, threads). The cohort has no bias of its own; `confound.sample_rows` makes one.
+
+    Raises ValueError for a factor that is not known.
+    """
+    for factor in crossed:
+        if factor not in FACTORS:
+            raise ValueError(f"factor {factor!r}: expected one of {', '.join(FACTORS)}")
+    columns = _cohort(per_cell, crossed, seed)
+    drawn = make_phantoms(
+        columns["label"], **{f: columns[f] for f in FACTORS}, seed=seed, size=size, **drawing
+    )
+    return Dataset(
+        images=drawn.image,
+        label=torch.from_numpy(columns["label"]),
+        classes=CLASSES,
+        patient=torch.arange(len(drawn.image)),
+        confounders={factor: torch.from_numpy(columns[factor]) for factor in FACTORS},
+        levels=FACTORS,
+        masks={"lungs": drawn.lungs, "humerus": drawn.humerus},
+        split=columns["split"],
+    )
+
+
+def _cohort(per_cell: Mapping[str, int], crossed: Sequence[str], seed: int) -> dict:
+    cells = product(range(len(CLASSES)), *(range(len(FACTORS[factor])) for factor in crossed))
+    splits = np.repeat(list(per_cell), list(per_cell.values()))
+    table = np.array(list(cells), dtype=np.int64).repeat(len(splits), axis=0)
+    generator = np.random.default_rng(seed)
+    columns = {f: generator.integers(len(FACTORS[f]), size=len(table)) for f in FACTORS}
+    columns |= dict(zip(("label", *crossed), table.T.copy(), strict=True))
+    return columns | {"split": np.tile(splits, len(table) // max(len(splits), 1))}

@@ -1,0 +1,136 @@
+"""Which images to train and test on: wanted biases, exact counts, patients kept apart."""
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from sklearn.model_selection import StratifiedGroupKFold
+from torch import Tensor
+
+from xbl_kit.data.dataset import Dataset
+
+FOLDS = 10
+
+
+def biased(preferred: Sequence[int], n_levels: int = 2, strength: float = 1.0) -> np.ndarray:
+    """P(level | class), (classes, levels): `strength` on each class's preferred level.
+
+    The rest is shared by the other levels. Strength 1 is full confounding, 1 / n_levels none.
+    """
+    if not 0 <= strength <= 1:
+        raise ValueError(f"strength={strength}: expected a probability between 0 and 1")
+    table = np.full((len(preferred), n_levels), (1 - strength) / (n_levels - 1))
+    table[np.arange(len(preferred)), preferred] = strength
+    return table
+
+
+def balanced(n_classes: int, n_levels: int = 2) -> np.ndarray:
+    """P(level | class) with every level equally likely in every class."""
+    return np.full((n_classes, n_levels), 1 / n_levels)
+
+
+def inverted(probability: np.ndarray) -> np.ndarray:
+    """P(level | class) with the bias turned round: (1 - p), rows scaled to sum to 1."""
+    return (1 - probability) / (probability.shape[1] - 1)
+
+
+def cell_counts(per_class: int, probabilities: Mapping[str, np.ndarray]) -> Int[np.ndarray, "..."]:
+    """Images in every cell (class, level of factor 1, level of factor 2, ...), (k, l1, l2, ...).
+
+    The factors, tables (k, l), are independent given the class. Every class gets exactly
+    `per_class`; what rounding leaves over goes to the cells with the largest remainder.
+    """
+    joint = np.ones(len(next(iter(probabilities.values()))))
+    for table in probabilities.values():
+        joint = joint[..., None] * table.reshape(
+            len(table), *[1] * (joint.ndim - 1), table.shape[1]
+        )
+    wanted = joint.reshape(len(joint), -1) * per_class
+    counts = np.floor(wanted + 1e-9).astype(int)
+    for row, target in zip(counts, wanted, strict=True):
+        left = per_class - row.sum()
+        row[np.argsort(row - target, kind="stable")[:left]] += 1
+    return counts.reshape(joint.shape)
+
+
+def sample_rows(
+    data: Dataset,
+    pool: Int[Tensor, " n"],
+    per_class: int,
+    probabilities: Mapping[str, np.ndarray],
+    *,
+    seed: int = 0,
+) -> Int[Tensor, " m"]:
+    """Rows of `pool`, drawn without repetition, in exactly the wanted cell counts; shuffled.
+
+    Raises ValueError naming the first cell that has too few images.
+    """
+    counts = cell_counts(per_class, probabilities)
+    generator = torch.Generator().manual_seed(seed)
+    drawn = []
+    for cell, count in np.ndenumerate(counts):
+        inside = data.label[pool] == cell[0]
+        for factor, level in zip(probabilities, cell[1:], strict=True):
+            inside &= data.confounders[factor][pool] == level
+        rows = pool[inside]
+        if len(rows) < count:
+            names = [data.classes[cell[0]]] + [
+                data.levels[f][i] for f, i in zip(probabilities, cell[1:], strict=True)
+            ]
+            raise ValueError(f"{'/'.join(names)}: {len(rows)} images, {count} are wanted")
+        drawn.append(rows[torch.randperm(len(rows), generator=generator)[:count]])
+    rows = torch.cat(drawn)
+    return rows[torch.randperm(len(rows), generator=generator)]
+
+
+def split_patients(
+    data: Dataset, fractions: Mapping[str, float], *, seed: int = 0
+) -> dict[str, Int[Tensor, " n"]]:
+    """Rows by split, no patient in two, each with about the same mix of labels.
+
+    `fractions` are rounded to tenths. Rows marked `counter` are in no split, and neither are
+    further images of their patients. Where the data come with a split, that one is taken.
+
+    Raises ValueError where a label has fewer patients than there are splits, or where a patient
+    stands in two given splits.
+    """
+    counter = torch.zeros(len(data), dtype=torch.bool) if data.counter is None else data.counter
+    rows = (~torch.isin(data.patient, data.patient[counter])).nonzero()[:, 0]
+    if data.split is not None and any(data.split):
+        return _given_splits(data, rows, list(fractions))
+    for number, name in enumerate(data.classes):
+        patients = data.patient[rows][data.label[rows] == number].unique()
+        if len(patients) < len(fractions):
+            raise ValueError(
+                f"label {name!r} has {len(patients)} patient{'s' * (len(patients) != 1)}, "
+                f"expected at least {len(fractions)}, one for each of {', '.join(fractions)}"
+            )
+    folds = np.empty(len(rows), dtype=int)
+    splitter = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
+    parts = splitter.split(*(t.numpy() for t in (rows, data.label[rows], data.patient[rows])))
+    for number, (_, held_out) in enumerate(parts):
+        folds[held_out] = number
+    edges = np.round(np.cumsum([0, *fractions.values()]) * FOLDS).astype(int)
+    return {
+        name: rows[torch.from_numpy((folds >= start) & (folds < end))]
+        for name, start, end in zip(fractions, edges[:-1], edges[1:], strict=True)
+    }
+
+
+def _given_splits(data: Dataset, rows: Tensor, names: list[str]) -> dict[str, Tensor]:
+    given = data.split[rows.numpy()]
+    splits = {name: rows[torch.from_numpy(given == name)] for name in names}
+    for one, other in combinations(names, 2):
+        both = set(data.patient[splits[one]].tolist()) & set(data.patient[splits[other]].tolist())
+        if both:
+            raise ValueError(
+                f"patient number {min(both)} has images in {one} and in {other} "
+                f"({len(both)} patients do); expected each patient in one split"
+            )
+    for name, rows_of in splits.items():
+        absent = set(range(len(data.classes))) - set(data.label[rows_of].tolist())
+        if absent:
+            raise ValueError(f"label {data.classes[min(absent)]!r} has no image in split {name!r}")
+    return splits

@@ -1,0 +1,103 @@
+"""Explanations of a prediction, differentiable so that a loss may shape them."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+def grad_cam(
+    features: Float[Tensor, "b c h w"],
+    logits: Float[Tensor, "b k"],
+    target: Int[Tensor, " b"],
+    *,
+    create_graph: bool = False,
+) -> Float[Tensor, "b h w"]:
+    """Grad-CAM: relu(sum_c w_c A_c), w_c the mean over space of d logit_target / d A_c.
+
+    Selvaraju et al. 2017, eq. 1-2, un-normalised, at the resolution of the features. `logits` must
+    have been computed from `features` under `torch.enable_grad()`. The gradient passes through the
+    head alone. With `create_graph=True` the map is differentiable, through the weights w_c too;
+    without it the map is detached.
+
+    Raises RuntimeError where `logits` do not depend on `features`.
+    """
+    if not (features.requires_grad and logits.requires_grad):
+        raise RuntimeError(
+            "grad_cam needs features that require grad and logits computed from them under "
+            "torch.enable_grad(); call features.requires_grad_() and then the model's head"
+        )
+    score = logits.gather(1, target[:, None]).sum()
+    (gradient,) = torch.autograd.grad(score, features, create_graph=create_graph, retain_graph=True)
+    weight = gradient.mean(dim=(2, 3), keepdim=True)
+    cam = (weight * features).sum(dim=1).relu()
+    return cam if create_graph else cam.detach()
+
+
+def log_odds(logits: Float[Tensor, "b k"]) -> Float[Tensor, "b k"]:
+    """log(p / (1 - p)) of every class: its logit minus the log-sum-exp of all others.
+
+    A score for `grad_cam`. Its map is that of the softmax output p up to a factor an image,
+    p (1 - p), that underflows where a model is sure. Unlike a logit's map it shows what speaks
+    against the other classes, too.
+    """
+    own = torch.eye(logits.shape[1], dtype=torch.bool, device=logits.device)
+    others = logits[:, None, :].masked_fill(own, -torch.inf).logsumexp(dim=2)
+    return logits - others
+
+
+def input_gradient(
+    image: Float[Tensor, "b 1 h w"], logits: Float[Tensor, "b k"], *, create_graph: bool = False
+) -> Float[Tensor, "b h w"]:
+    """The gradient by the image of the sum over all classes of log p (Ross et al. 2017, eq. 1).
+
+    `image` must require grad before the model sees it. Unlike Grad-CAM this goes back through the
+    whole network.
+    """
+    score = logits.log_softmax(dim=1).sum()
+    (gradient,) = torch.autograd.grad(score, image, create_graph=create_graph, retain_graph=True)
+    return gradient[:, 0]
+
+
+def normalise(
+    cam: Float[Tensor, "b h w"], by: str = "max", *, eps: float = 1e-8
+) -> Float[Tensor, "b h w"]:
+    """Each map divided by its own maximum ("max") or Euclidean norm ("l2"), or left ("none").
+
+    A map of zeros stays one. Raises ValueError for another `by`.
+    """
+    if by == "none":
+        return cam
+    if by not in ("max", "l2"):
+        raise ValueError(f'by={by!r}: expected "max", "l2" or "none"')
+    flat = cam.flatten(1)
+    scale = flat.amax(dim=1) if by == "max" else torch.linalg.vector_norm(flat, dim=1)
+    return cam / scale.clamp_min(eps)[:, None, None]
+
+
+def upsample(cam: Float[Tensor, "b h w"], size: tuple[int, int]) -> Float[Tensor, "b p q"]:
+    """The maps resized to `size` (height, width), bilinear, as heat maps are usually shown."""
+    if tuple(cam.shape[1:]) == tuple(size):
+        return cam
+    return F.interpolate(cam[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
+
+
+def image_times_cam(
+    image: Float[Tensor, "b 1 h w"],
+    cam: Float[Tensor, "b p q"],
+    *,
+    resolution: str = "input",
+    by: str = "max",
+) -> Float[Tensor, "b r s"]:
+    """x * GradCAM(x), the explanation that eXBL compares (Hagos et al. 2023, eq. 4-7).
+
+    The paper prints neither the resolution nor a scale for the map. "input" resizes the map to
+    the image (bilinear), "features" the image to the map (area average), which is what the
+    authors' published script does, at 7x7 and without any normalisation.
+    """
+    if resolution not in ("input", "features"):
+        raise ValueError(f'resolution={resolution!r}: expected "input" or "features"')
+    cam = normalise(cam, by)
+    if resolution == "input":
+        return image[:, 0] * upsample(cam, tuple(image.shape[2:]))
+    return F.adaptive_avg_pool2d(image, tuple(cam.shape[1:]))[:, 0] * cam

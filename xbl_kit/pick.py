@@ -1,0 +1,96 @@
+"""Choosing exemplary explanations without a person: by where each map lies."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from xbl_kit.batch import Batch
+from xbl_kit.data import Dataset
+from xbl_kit.exemplar import Exemplar, Explained
+from xbl_kit.explain import upsample
+from xbl_kit.metrics import region_share
+
+Box = Sequence[float]
+
+
+def region_pixels(batch: Batch, region: str | Box) -> Bool[Tensor, "b h w"]:
+    """The pixels of a region: a mask's name, or a box (left, top, right, bottom) in shares of 1.
+
+    Raises ValueError for a mask that is not there or a box that is none.
+    """
+    if isinstance(region, str):
+        if region not in batch.masks:
+            known = ", ".join(batch.masks) or "none"
+            raise ValueError(
+                f"region {region!r}: the data have no such masks (there are: {known}); "
+                "name one of them or a box: left,top,right,bottom in shares of the image"
+            )
+        return batch.masks[region]
+    left, top, right, bottom = _check_box(region)
+    height, width = batch.image.shape[2:]
+    y = (torch.arange(height) + 0.5) / height
+    x = (torch.arange(width) + 0.5) / width
+    box = ((y > top) & (y < bottom))[:, None] & ((x > left) & (x < right))[None]
+    return box.expand(len(batch.image), -1, -1)
+
+
+def pick_automatically(
+    data: Dataset,
+    rows: Int[Tensor, " n"],
+    cam: Float[Tensor, "n p q"],
+    predicted: Int[Tensor, " n"],
+    *,
+    region: str | Box = "lungs",
+    pairs: int = 1,
+) -> Exemplar:
+    """The right predictions whose maps lie most (good) and least (bad) in `region`.
+
+    `cam` and `predicted` belong to `rows`. The measure is the share of the map's sum, so an empty
+    map is never picked. `pairs` takes the best and worst several.
+
+    Raises ValueError where fewer than two right predictions per pair have a map.
+    """
+    share = torch.cat(
+        [
+            region_share(upsample(maps, tuple(batch.image.shape[2:])), region_pixels(batch, region))
+            for maps, batch in zip(
+                cam.split(64), map(data.__getitem__, rows.split(64)), strict=True
+            )
+        ]
+    )
+    usable = (predicted == data.label[rows]) & ~share.isnan()
+    order = share.argsort()
+    order = order[usable[order]]
+    if len(order) < 2 * pairs:
+        raise ValueError(
+            f"only {len(order)} right predictions have a map that is not empty; "
+            f"{2 * pairs} are needed to pick good and bad explanations"
+        )
+    return Exemplar(
+        good=explained(data, rows, cam, order[-pairs:].flip(0)),
+        bad=explained(data, rows, cam, order[:pairs]),
+        picked_by="auto",
+    )
+
+
+def explained(
+    data: Dataset, rows: Int[Tensor, " n"], cam: Float[Tensor, "n p q"], at: Int[Tensor, " k"]
+) -> Explained:
+    """The images, maps, rows and class names of some of `rows`, numbered by `at`."""
+    batch = data[rows[at]]
+    return Explained(
+        image=batch.image,
+        cam=cam[at],
+        index=tuple(batch.index.tolist()),
+        label=tuple(data.classes[i] for i in batch.label.tolist()),
+    )
+
+
+def _check_box(box: Box) -> Box:
+    if len(box) != 4 or not (0 <= box[0] < box[2] <= 1 and 0 <= box[1] < box[3] <= 1):
+        raise ValueError(
+            f"region {tuple(box)}: expected left < right and top < bottom, all between 0 and 1"
+        )
+    return box

@@ -1,0 +1,18 @@
+"""Experiments from data to results.json, the same for the command line and the lessons."""
+
+from xbl_kit.run.exbl import PRESETS, prepare, reproduce_exbl
+from xbl_kit.run.report import maps_of, summary
+
+__all__ = ["PRESETS", "maps_of", "prepare", "reproduce", "summary"]
+
+EXPERIMENTS = {"exbl": reproduce_exbl}
+
+
+def reproduce(experiment: str = "exbl", **options) -> dict:
+    """Run an experiment and return its results; `options` are those of `reproduce_exbl`.
+
+    Raises ValueError for an unknown experiment, settings or data that are of no use.
+    """
+    if experiment not in EXPERIMENTS:
+        raise ValueError(f"experiment {experiment!r}: expected one of {', '.join(EXPERIMENTS)}")
+    return EXPERIMENTS[experiment](**options)

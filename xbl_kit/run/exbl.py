@@ -1,0 +1,218 @@
+"""The eXBL experiment: Unrefined, control, eXBL and, on phantoms, an oracle."""
+
+import copy
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from jaxtyping import Int
+from torch import Tensor
+
+from xbl_kit.checkpoint import write_json, write_whole
+from xbl_kit.data import Dataset, confound, open_dataset
+from xbl_kit.exemplar import Exemplar
+from xbl_kit.methods import Erm, ExBL
+from xbl_kit.models import Classifier, build_classifier, cache_stem
+from xbl_kit.pick import Box, pick_automatically
+from xbl_kit.run.evaluate import evaluate
+from xbl_kit.run.folder import cache_folder, open_folder, train_stage
+from xbl_kit.run.report import draw_figures, versions
+from xbl_kit.train import predict
+
+Rows = dict[str, Int[Tensor, " n"]]
+
+PRESETS = {
+    "classroom": {
+        "size": 128,
+        "backbone": "small_cnn",
+        "weights": "none",
+        "unrefined": {"epochs": 18, "lr": 3e-3, "warmup": 0.3},
+        "refine": {"epochs": 14, "lr": 3e-3},
+        "weight": 1.0,
+    },
+    "paper": {
+        "size": 224,
+        "backbone": "mobilenet_v2",
+        "weights": "imagenet",
+        "unrefined": {"epochs": 60, "lr": 1e-4, "patience": 5},
+        "refine": {"epochs": 100, "lr": 1e-4, "patience": 5},
+        "weight": 1.0,
+    },
+}
+FRACTIONS = {"train": 0.6, "val": 0.2, "test": 0.2}
+# In the phantoms, as in the COVID-19 Radiography Database, every Viral Pneumonia is a child.
+PHANTOM_BIAS = {"age": confound.biased((0, 0, 0, 1))}
+PHANTOM_PER_CLASS = {"train": 400, "val": 100, "test": 100}
+TESTS = ("iid", "balanced", "inverted", "counter")
+
+
+def reproduce_exbl(
+    *,
+    data: str = "phantom",
+    root: str | Path | None = None,
+    preset: str = "classroom",
+    weights: str | Path | None = None,
+    exemplars: str | Path = "auto",
+    region: str | Box = "lungs",
+    confounders: Sequence[str] = (),
+    seed: int = 0,
+    out: str | Path | None = None,
+    resume: bool = False,
+    device: str = "auto",
+) -> dict:
+    """Train Unrefined, pick exemplars, refine with eXBL, verify; returns what results.json holds.
+
+    The control is Unrefined trained as many epochs more as eXBL, without the explanation loss; the
+    oracle, on phantoms alone, is trained as long as both on as many unbiased images. `weights`
+    (imagenet, none or a file) defaults to the preset's, `region` is where a good map lies for the
+    automatic choice, `confounders` are the columns that make groups. `out` gets results, weights,
+    exemplar and figures; with `resume` nothing that stands there is computed again.
+
+    Raises ValueError for settings or data that are of no use.
+    """
+    if preset not in PRESETS:
+        raise ValueError(f"preset {preset!r}: expected one of {', '.join(PRESETS)}")
+    plan = PRESETS[preset]
+    weights = str(weights or plan["weights"])
+    settings = {
+        "experiment": "exbl",
+        "data": data,
+        "root": root and str(root),
+        "preset": preset,
+        "weights": weights,
+        "exemplars": str(exemplars),
+        "region": region if isinstance(region, str) else list(region),
+        "confounders": list(confounders),
+        "seed": seed,
+    }
+    picked = None if exemplars == "auto" else Exemplar.load(exemplars)
+    dataset, rows = prepare(data, root, size=plan["size"], confounders=confounders, seed=seed)
+    model = build_classifier(
+        plan["backbone"],
+        len(dataset.classes),
+        weights=None if weights == "none" else weights,
+        seed=seed,
+    )
+    stem = cache_stem(model, dataset.images, cache_folder() / "stems")
+    dataset = dataclasses.replace(dataset, stem=stem)
+    out = open_folder(out, settings, resume)
+    models, trained, exemplar = _train(
+        model, dataset, rows, plan, picked, region, out=out, seed=seed, device=device
+    )
+    factors = tuple(PHANTOM_BIAS) if data == "phantom" else tuple(confounders)
+    tests = {name: rows[name] for name in TESTS if name in rows}
+    results = {
+        "schema": 1,
+        **{key: settings[key] for key in ("experiment", "data", "preset", "seed")},
+        "versions": versions(),
+        "device": str(model.mean.device.type),
+        "exemplars": exemplar.summary(),
+        "models": {
+            name: {
+                "train": trained[name],
+                "splits": {t: evaluate(models[name], dataset, tests[t], factors) for t in tests},
+            }
+            for name in models
+        },
+    }
+    if out:
+        write_json(out / "results.json", results)
+        draw_figures(results, models, dataset, rows, out)
+    return results
+
+
+def prepare(
+    kind: str = "phantom",
+    root: str | Path | None = None,
+    *,
+    size: int = 128,
+    confounders: Sequence[str] = (),
+    seed: int = 0,
+) -> tuple[Dataset, Rows]:
+    """The data of the experiment, and its rows by name: train, val, and the splits to test on.
+
+    Phantoms are trained on with every Viral Pneumonia a child and all others adults; "iid" has the
+    same bias, "balanced" has none, "inverted" the opposite, "counter" are healthy children, and
+    the oracle trains on "oracle_train". A table's own splits are taken where it has them, patients
+    are kept apart, and "counter" are the rows it marks.
+    """
+    if kind == "phantom":
+        data = open_dataset("phantom", size=size, seed=seed)
+        pool = confound.split_patients(data, FRACTIONS)
+        even = {"age": confound.balanced(len(data.classes))}
+        wanted = {
+            "train": ("train", PHANTOM_BIAS),
+            "val": ("val", PHANTOM_BIAS),
+            "oracle_train": ("train", even),
+            "oracle_val": ("val", even),
+            "iid": ("test", PHANTOM_BIAS),
+            "balanced": ("test", even),
+            "inverted": ("test", {"age": confound.inverted(PHANTOM_BIAS["age"])}),
+        }
+        rows = {
+            name: confound.sample_rows(
+                data, pool[split], PHANTOM_PER_CLASS[split], table, seed=seed
+            )
+            for name, (split, table) in wanted.items()
+        }
+        return data, rows | {"counter": _healthy_children(data, pool["test"])}
+    data = open_dataset(kind, root, size=size, confounders=confounders or None)
+    rows = confound.split_patients(data, FRACTIONS, seed=seed)
+    rows["iid"] = rows.pop("test")
+    if data.counter is not None and data.counter.any():
+        rows["counter"] = data.counter.nonzero()[:, 0]
+    return data, rows
+
+
+def _healthy_children(data: Dataset, pool: Tensor) -> Tensor:
+    normal = data.label[pool] == data.classes.index("Normal")
+    return pool[normal & (data.confounders["age"][pool] == data.levels["age"].index("child"))]
+
+
+def _train(
+    model: Classifier,
+    data: Dataset,
+    rows: Rows,
+    plan: dict,
+    picked: Exemplar | None,
+    region: str | Box,
+    **options,
+) -> tuple[dict[str, Classifier], dict[str, dict], Exemplar]:
+    """Every model of the experiment, its numbers of training, and the exemplar used."""
+    models = {"unrefined": model}
+    fresh = copy.deepcopy(model)
+    trained = {
+        "unrefined": train_stage(
+            "unrefined", Erm(model), data, rows, **plan["unrefined"], **options
+        )
+    }
+    exemplar = picked or _pick(model, data, rows["train"], region)
+    if options["out"]:
+        write_whole(options["out"] / "exemplar.npz", exemplar.save)
+    models["exbl"] = copy.deepcopy(model)
+    method = ExBL(models["exbl"], exemplar, weight=plan["weight"])
+    trained["exbl"] = train_stage("exbl", method, data, rows, **plan["refine"], **options)
+    models["control"] = copy.deepcopy(model)
+    as_long = plan["refine"] | {
+        "epochs": trained["exbl"]["kept"],
+        "horizon": plan["refine"]["epochs"],
+        "patience": None,
+        "keep": "last",
+    }
+    trained["control"] = train_stage(
+        "control", Erm(models["control"]), data, rows, **as_long, **options
+    )
+    if "oracle_train" in rows:
+        models["oracle"] = fresh
+        unbiased = {"train": rows["oracle_train"], "val": rows["oracle_val"]}
+        as_long = plan["unrefined"] | {
+            "epochs": plan["unrefined"]["epochs"] + plan["refine"]["epochs"]
+        }
+        trained["oracle"] = train_stage("oracle", Erm(fresh), data, unbiased, **as_long, **options)
+    order = [name for name in ("unrefined", "control", "exbl", "oracle") if name in models]
+    return {name: models[name] for name in order}, trained, exemplar
+
+
+def _pick(model: Classifier, data: Dataset, rows: Tensor, region: str | Box) -> Exemplar:
+    prediction = predict(model, data, rows)
+    return pick_automatically(data, rows, prediction.cam, prediction.label, region=region)

@@ -1,0 +1,204 @@
+"""One training loop for every method, and prediction with explanations."""
+
+import copy
+import math
+import time
+from collections.abc import Callable, Sequence
+from itertools import zip_longest
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from xbl_kit.checkpoint import load_state, save_state
+from xbl_kit.data import Dataset
+from xbl_kit.explain import grad_cam
+from xbl_kit.models import Classifier
+
+
+def fit(
+    method: nn.Module,
+    data: Dataset,
+    rows: Int[Tensor, " n"],
+    val_rows: Int[Tensor, " m"],
+    *,
+    epochs: int,
+    batch_size: int = 32,
+    lr: float = 1e-4,
+    warmup: float = 0.0,
+    horizon: int | None = None,
+    patience: int | None = None,
+    keep: Literal["best", "last"] = "best",
+    seed: int = 0,
+    device: str = "auto",
+    precision: Literal["no", "bf16"] = "no",
+    state: str | Path | None = None,
+    on_epoch: Callable[[dict], None] | None = None,
+    title: str = "training",
+) -> list[dict]:
+    """Train `method` in place with Adam on the sum of the losses it returns.
+
+    The learning rate rises to `lr` over the share `warmup` of `horizon` epochs (by default
+    `epochs`) and falls to 0 as half a cosine over the rest. Training ends after `epochs`, or once
+    the summed loss on `val_rows` has not fallen for `patience` epochs; the weights kept are those
+    of the best epoch or of the last. Returns a record an epoch: its number, seconds, both sets'
+    losses. `state` is a file, written after each epoch and read first where it exists, after which
+    training goes on as if it had never stopped. `on_epoch` sees each record.
+
+    The order of the images and dropout depend on `seed` and the epoch alone; the global random
+    state is left as it was. Runs unchanged under `torchrun` or `accelerate.notebook_launcher`.
+    """
+    accelerator = _accelerator(device, precision)
+    was_training = method.training
+    trained = [parameter for parameter in method.parameters() if parameter.requires_grad]
+    wrapped, optimizer = accelerator.prepare(method, torch.optim.Adam(trained, lr=lr))
+    run = _restore(state, method, optimizer)
+    bar = tqdm(total=epochs, initial=len(run["history"]), desc=title, unit="epoch", disable=None)
+    while len(run["history"]) < epochs and not _stalled(run["history"], patience):
+        start = time.perf_counter()
+        done = len(run["history"])
+        batches, dropout_seed = _shuffled(rows, batch_size, seed, done)
+        with torch.random.fork_rng():
+            torch.manual_seed(dropout_seed)
+            rates = _rates(lr, done, horizon or epochs, warmup, len(batches))
+            train = _pass(wrapped, data, batches, accelerator, optimizer, rates)
+        val = _pass(wrapped, data, val_rows.split(batch_size), accelerator)
+        seconds = time.perf_counter() - start
+        record = {"epoch": done + 1, "seconds": seconds, "train": train, "val": val}
+        run["history"].append(record)
+        if best_epoch(run["history"]) == done + 1:
+            run["best"] = copy.deepcopy(method.state_dict())
+        if state and accelerator.is_main_process:
+            now = {"method": method.state_dict(), "optimizer": optimizer.state_dict()}
+            save_state(state, run | now)
+        bar.update()
+        bar.set_postfix(loss=f"{sum(train.values()):.3f}", val=f"{sum(val.values()):.3f}")
+        if on_epoch:
+            on_epoch(record)
+    bar.close()
+    if keep == "best" and run["best"] is not None:
+        method.load_state_dict(run["best"])
+    method.train(was_training)
+    return run["history"]
+
+
+def best_epoch(history: list[dict]) -> int:
+    """The number of the epoch with the lowest summed validation loss."""
+    return min(history, key=lambda record: sum(record["val"].values()))["epoch"]
+
+
+def _stalled(history: list[dict], patience: int | None) -> bool:
+    return bool(patience and history) and len(history) - best_epoch(history) >= patience
+
+
+def _restore(state: str | Path | None, method: nn.Module, optimizer) -> dict:
+    saved = load_state(state) if state else None
+    if saved is None:
+        return {"history": [], "best": None}
+    method.load_state_dict(saved["method"])
+    optimizer.load_state_dict(saved["optimizer"])
+    return {"history": saved["history"], "best": saved["best"]}
+
+
+def _shuffled(rows: Tensor, batch_size: int, seed: int, epoch: int) -> tuple[list[Tensor], int]:
+    """The batches of an epoch, all of one size, and a seed for its dropout."""
+    generator = torch.Generator().manual_seed(1_000_003 * seed + epoch)
+    order = rows[torch.randperm(len(rows), generator=generator)]
+    whole = max(len(rows) - len(rows) % batch_size, min(len(rows), batch_size))
+    return list(order[:whole].split(batch_size)), 1_000_003 * seed + epoch
+
+
+def _rates(lr: float, epoch: int, horizon: int, warmup: float, steps: int) -> list[float]:
+    """The learning rate of each step: up in a line, down in half a cosine, then 0 for good."""
+    rates = []
+    for step in range(steps):
+        share = min((epoch + (step + 1) / steps) / horizon, 1)
+        falling = 0.5 + 0.5 * math.cos(math.pi * max(share - warmup, 0) / (1 - warmup))
+        rates.append(lr * (share / warmup if share < warmup else falling))
+    return rates
+
+
+def _accelerator(device: str, precision: str) -> Accelerator:
+    """An Accelerator; its process-wide state is renewed, so that each call may choose anew."""
+    if device not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"device={device!r}: expected auto, cpu or cuda")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device='cuda': torch finds no GPU here; use 'auto' or 'cpu'")
+    AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
+    return Accelerator(cpu=device == "cpu", mixed_precision=precision)
+
+
+def _pass(
+    wrapped: nn.Module,
+    data: Dataset,
+    batches: Sequence[Tensor],
+    accelerator: Accelerator,
+    optimizer=None,
+    rates: Sequence[float] = (),
+) -> dict[str, float]:
+    """One pass over the batches, training where there is an optimizer; the mean of each loss."""
+    wrapped.train(optimizer is not None)
+    total: dict[str, Tensor] = {}
+    for rows, rate in zip_longest(batches, rates):
+        with accelerator.split_between_processes(rows, apply_padding=True) as mine:
+            losses = wrapped(data[mine].to(accelerator.device))
+        if optimizer is not None:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.zero_grad()
+            accelerator.backward(sum(losses.values()))
+            optimizer.step()
+        for name, loss in losses.items():
+            total[name] = total.get(name, 0) + loss.detach() * len(rows)
+    count = sum(len(rows) for rows in batches)
+    return {name: accelerator.reduce(t / count, "mean").item() for name, t in total.items()}
+
+
+class Prediction(NamedTuple):
+    """Logits (n, k) and raw Grad-CAM maps (n, h, w) of n images, on the CPU."""
+
+    logits: Float[Tensor, "n k"]
+    cam: Float[Tensor, "n h w"]
+
+    @property
+    def label(self) -> Int[Tensor, " n"]:
+        """The predicted classes."""
+        return self.logits.argmax(dim=1)
+
+
+def predict(
+    model: Classifier,
+    data: Dataset,
+    rows: Int[Tensor, " n"],
+    *,
+    batch_size: int = 64,
+    target: Literal["predicted", "label"] = "predicted",
+) -> Prediction:
+    """Logits and Grad-CAM maps for `rows`, on the model's device, in eval mode.
+
+    The maps explain the predicted class, or the true one with `target="label"`. The model's mode
+    and gradients are left as they were.
+    """
+    was_training, device = model.training, model.mean.device
+    model.eval()
+    parts = [
+        _predict_batch(model, data[some].to(device), target) for some in rows.split(batch_size)
+    ]
+    model.train(was_training)
+    return Prediction(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+
+
+def _predict_batch(model: Classifier, batch, target: str) -> tuple[Tensor, Tensor]:
+    with torch.no_grad():
+        features = model.encode(batch.image, batch.stem)
+    with torch.enable_grad():
+        features.requires_grad_()
+        logits = model.head(features)
+        chosen = logits.argmax(dim=1) if target == "predicted" else batch.label
+        cam = grad_cam(features, logits, chosen)
+    return logits.detach().cpu(), cam.cpu()
