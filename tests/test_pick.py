@@ -45,7 +45,14 @@ def test_the_best_and_the_worst_right_prediction_are_taken(data):
 
 def test_several_pairs(data):
     exemplar = pick_automatically(data, torch.arange(6), CAMS, data.label, pairs=2)
-    assert exemplar.good.index == (4, 1) and exemplar.bad.index == (5, 2)
+    assert exemplar.good.index == (4, 1) and exemplar.bad.index == (5, 3)
+
+
+def test_the_bad_one_comes_from_the_class_that_looks_away_most(data):
+    """Row 2 has the worst map of all, but it is an oddity of a class that looks inside."""
+    cams = torch.stack([_left(share) for share in (0.95, 0.3, 0.1, 0.3, 1.0, 0.3)])
+    exemplar = pick_automatically(data, torch.arange(6), cams, data.label)
+    assert exemplar.bad.label == ("well",) and exemplar.good.index == (4,)
 
 
 def test_an_empty_map_is_never_picked_and_too_few_are_an_error(data):

@@ -33,6 +33,7 @@ def test_map_grid_has_a_row_an_image_and_a_column_a_model():
 def test_split_bars_draw_every_value():
     values = {"a": {"iid": 0.9, "inverted": 0.1}, "b": {"iid": 0.8, "inverted": None}}
     axes = plots.split_bars(values, ylabel="accuracy", chance=0.25).axes[0]
+    assert [text.get_text() for text in axes.texts[:2]] == ["0.90", "0.10"]
     heights = [[bar.get_height() for bar in bars] for bars in axes.containers]
     np.testing.assert_allclose(heights[0], [0.9, 0.1])
     assert heights[1][0] == 0.8 and (len(heights[1]) == 1 or np.isnan(heights[1][1]))

@@ -48,9 +48,11 @@ def pick_automatically(
     """The right predictions whose maps lie most (good) and least (bad) in `region`.
 
     `cam` and `predicted` belong to `rows`. The measure is the share of the map's sum, so an empty
-    map is never picked. `pairs` takes the best and worst several.
+    map is never picked. The bad one is sought in the class whose maps lie least in the region on
+    average: a shortcut is a habit of a class, and the worst map of all may be a mere oddity.
+    `pairs` takes the best and worst several.
 
-    Raises ValueError where fewer than two right predictions per pair have a map.
+    Raises ValueError where too few right predictions have a map.
     """
     share = torch.cat(
         [
@@ -60,19 +62,27 @@ def pick_automatically(
             )
         ]
     )
-    usable = (predicted == data.label[rows]) & ~share.isnan()
+    label = data.label[rows]
+    usable = (predicted == label) & ~share.isnan()
     order = share.argsort()
     order = order[usable[order]]
-    if len(order) < 2 * pairs:
+    suspects = order[label[order] == _least_inside(share[order], label[order])]
+    if len(order) < 2 * pairs or len(suspects) < pairs:
         raise ValueError(
             f"only {len(order)} right predictions have a map that is not empty; "
             f"{2 * pairs} are needed to pick good and bad explanations"
         )
     return Exemplar(
         good=explained(data, rows, cam, order[-pairs:].flip(0)),
-        bad=explained(data, rows, cam, order[:pairs]),
+        bad=explained(data, rows, cam, suspects[:pairs]),
         picked_by="auto",
     )
+
+
+def _least_inside(share: Tensor, label: Tensor) -> int:
+    """The class with the lowest mean share; -1 where there is no image."""
+    means = {number: share[label == number].mean().item() for number in label.unique().tolist()}
+    return min(means, key=means.__getitem__, default=-1)
 
 
 def explained(

@@ -85,7 +85,7 @@ def split_bars(
     axes = figure.subplots()
     sns.barplot(columns, x="split", y=ylabel, hue="model", palette="colorblind", ax=axes)
     for bars in axes.containers:
-        axes.bar_label(bars, fmt=".2f", fontsize=8)
+        axes.bar_label(bars, fmt="{:.2f}", fontsize=8)
     if chance is not None:
         axes.axhline(chance, color="black", linestyle=":", linewidth=1, label="chance")
     axes.set(ylim=(0, 1.08), xlabel="")

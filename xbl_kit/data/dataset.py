@@ -36,7 +36,7 @@ class Dataset:
         return len(self.images)
 
     def __getitem__(self, rows: int | Sequence[int] | Tensor) -> Batch:
-        rows = torch.atleast_1d(torch.as_tensor(rows, dtype=torch.int64))
+        rows = torch.atleast_1d(torch.as_tensor(rows, dtype=torch.int64, device="cpu"))
         at = rows.numpy()
         return Batch(
             image=torch.from_numpy(self.images[at])[:, None].float() / 255,

@@ -1,9 +1,9 @@
 """Experiments from data to results.json, the same for the command line and the lessons."""
 
 from xbl_kit.run.exbl import PRESETS, prepare, reproduce_exbl
-from xbl_kit.run.report import maps_of, summary
+from xbl_kit.run.report import by_split, maps_of, summary
 
-__all__ = ["PRESETS", "maps_of", "prepare", "reproduce", "summary"]
+__all__ = ["PRESETS", "by_split", "maps_of", "prepare", "reproduce", "summary"]
 
 EXPERIMENTS = {"exbl": reproduce_exbl}
 

@@ -13,7 +13,7 @@ from xbl_kit.data import Dataset, confound, open_dataset
 from xbl_kit.exemplar import Exemplar
 from xbl_kit.methods import Erm, ExBL
 from xbl_kit.models import Classifier, build_classifier, cache_stem
-from xbl_kit.pick import Box, pick_automatically
+from xbl_kit.pick import Box, pick_automatically, region_pixels
 from xbl_kit.run.evaluate import evaluate
 from xbl_kit.run.folder import cache_folder, open_folder, train_stage
 from xbl_kit.run.report import draw_figures, versions
@@ -87,6 +87,8 @@ def reproduce_exbl(
     }
     picked = None if exemplars == "auto" else Exemplar.load(exemplars)
     dataset, rows = prepare(data, root, size=plan["size"], confounders=confounders, seed=seed)
+    if not picked:
+        region_pixels(dataset[0], region)  # a region of no use is said before hours of training
     model = build_classifier(
         plan["backbone"],
         len(dataset.classes),

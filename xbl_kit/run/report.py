@@ -20,6 +20,7 @@ COLUMNS = {
     "activation_precision": "AP",
     "activation_precision_chance": "AP chance",
 }
+NAMES = {"unrefined": "Unrefined", "control": "Control", "exbl": "eXBL", "oracle": "Oracle"}
 SHOWN = 4
 
 
@@ -53,14 +54,22 @@ def draw_figures(
         ("worst_group", "accuracy of the worst group"),
         ("activation_precision", "Activation Precision"),
     ):
-        values = {
-            model: {split: found.get(key) for split, found in content["splits"].items()}
-            for model, content in results["models"].items()
-        }
-        if any(v is not None for splits in values.values() for v in splits.values()):
+        values = by_split(results, key)
+        if any(value is not None for splits in values.values() for value in splits.values()):
             _save(plots.split_bars(values, ylabel=title), out / f"{key}.png")
-    some = rows["iid"][data.label[rows["iid"]] == len(data.classes) - 1][:SHOWN]
-    _save(maps_of(models, data, some), out / "maps.png")
+    bad = results["exemplars"]["bad"]
+    suspect = (bad[0] if isinstance(bad, list) else bad)["label"]
+    of_suspect = [row for row in rows["iid"] if data.classes[data.label[row]] == suspect]
+    some = of_suspect or list(rows["iid"])
+    _save(maps_of(models, data, torch.stack(some[:SHOWN])), out / "maps.png")
+
+
+def by_split(results: dict, key: str) -> dict[str, dict[str, float | None]]:
+    """One figure of `results.json` as {model: {split: value}}, for `plots.split_bars`."""
+    return {
+        NAMES[model]: {split: found.get(key) for split, found in content["splits"].items()}
+        for model, content in results["models"].items()
+    }
 
 
 def maps_of(models: dict[str, Classifier], data: Dataset, rows: torch.Tensor):
@@ -70,11 +79,11 @@ def maps_of(models: dict[str, Classifier], data: Dataset, rows: torch.Tensor):
     batch = data[rows]
     return plots.map_grid(
         batch.image,
-        {name: upsample(prediction.cam, size) for name, prediction in predictions.items()},
+        {NAMES[name]: upsample(prediction.cam, size) for name, prediction in predictions.items()},
         batch.masks.get("lungs"),
         titles=[data.classes[i] for i in batch.label.tolist()],
         notes={
-            name: [data.classes[i] for i in prediction.label.tolist()]
+            NAMES[name]: [data.classes[i] for i in prediction.label.tolist()]
             for name, prediction in predictions.items()
         },
     )
