@@ -34,11 +34,21 @@ def test_exbl_is_cross_entropy_and_the_triplet_of_its_parts(small_cohort):
     torch.testing.assert_close(losses["explanation"], 0.3 * triplet)
 
 
-def test_the_score_can_be_the_logit_and_nothing_else(small_cohort):
+def test_only_the_logits_map_changes_when_all_logits_move_together(small_cohort):
+    """A common shift changes no probability, so an explanation had better not change either."""
     model, exemplar, batch = _setting(small_cohort)
-    of_logit = ExBL(model, exemplar, score="logit")(batch)["explanation"]
-    assert of_logit != ExBL(model, exemplar)(batch)["explanation"]
-    with pytest.raises(ValueError, match="score='softmax': expected one of log-odds, logit"):
+    losses = {}
+    for moment in ("before", "after"):
+        for score in ("log-odds", "centred", "logit"):
+            loss = ExBL(model, exemplar, score=score)(batch)["explanation"].item()
+            losses[score, moment] = loss
+        with torch.no_grad():
+            model.head[5].weight += torch.randn(256, generator=torch.Generator().manual_seed(1))
+    for score in ("log-odds", "centred"):
+        assert losses[score, "before"] == pytest.approx(losses[score, "after"], abs=1e-4)
+    assert losses["logit", "before"] != pytest.approx(losses["logit", "after"], abs=1e-2)
+    assert losses["log-odds", "before"] != losses["centred", "before"]
+    with pytest.raises(ValueError, match="score='softmax': expected one of log-odds, centred"):
         ExBL(model, exemplar, score="softmax")
 
 

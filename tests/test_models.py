@@ -60,6 +60,13 @@ def test_head_has_no_batch_norm():
         assert not any(isinstance(m, torch.nn.modules.batchnorm._BatchNorm) for m in head.modules())
 
 
+def test_without_hidden_units_the_logits_are_linear_in_the_features():
+    model = build_classifier("small_cnn", 3, hidden=0).eval()
+    features, logits = model(torch.rand(2, 1, 32, 32))
+    weight, bias = model.head[2].weight, model.head[2].bias
+    torch.testing.assert_close(logits, features.mean(dim=(2, 3)) @ weight.T + bias)
+
+
 def test_the_seed_alone_decides_the_weights_and_the_global_state_stays():
     torch.manual_seed(5)
     before = torch.random.get_rng_state()

@@ -49,7 +49,7 @@ CHILD = {"heart_width": 0.04, "rib_slope": -0.25, "arm_width": -0.02, "trunk_wid
 MALE = {"shoulder_width": 0.025, "arm_width": 0.01}
 LESIONS = (8, 4)  # random draws that place the signs of disease
 # Attenuation that the signs add at severity 1: soft tissue is about 0.7, an aerated lung 0.2.
-GROUND_GLASS, CONSOLIDATION, RETICULATION = 0.18, 0.48, 0.043
+GROUND_GLASS, CONSOLIDATION, RETICULATION = 0.162, 0.432, 0.0387
 
 LETTER_L = np.array([[1, 0, 0, 0]] * 6 + [[1, 1, 1, 1]], bool)
 LETTER_R = np.array(

@@ -8,7 +8,11 @@ from xbl_kit.exemplar import Exemplar
 from xbl_kit.explain import grad_cam, image_times_cam, log_odds
 from xbl_kit.losses import exemplar_triplet_loss
 
-SCORES = {"log-odds": log_odds, "logit": lambda logits: logits}
+SCORES = {
+    "log-odds": log_odds,
+    "centred": lambda logits: logits - logits.mean(dim=1, keepdim=True),
+    "logit": lambda logits: logits,
+}
 
 
 class ExBL(nn.Module):
@@ -17,9 +21,9 @@ class ExBL(nn.Module):
     The map is that of each image's own label. What the paper leaves open are options. `resolution`
     and `by`: see `explain.image_times_cam`; each map is divided by its maximum, so that a margin
     of 1 fits the distances. `score`: "log-odds" explains the softmax output (`explain.log_odds`),
-    "logit" what goes into it, whose map does not show what the model holds against other classes:
-    a shortcut can hide there. The published script has 7x7 maps, un-normalised, whose triplet
-    stays at the margin with next to no gradient.
+    which sets a class against its closest rival; "centred" the logit less the mean of all logits,
+    which sets it against every other class; "logit" what goes into the softmax. The published
+    script has raw 7x7 maps, on which the triplet stays at the margin with next to no gradient.
 
     Raises ValueError for another `score`, `resolution` or `by`.
     """

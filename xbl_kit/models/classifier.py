@@ -56,13 +56,16 @@ class Classifier(nn.Module):
         return features, self.head(features)
 
 
-def pooled_head(width: int, n_classes: int, *, hidden: int = 256, dropout: float = 0.5):
-    """The paper's head: mean over space, `hidden` ReLU units, dropout, one logit a class."""
-    return nn.Sequential(
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Linear(width, hidden),
-        nn.ReLU(),
-        nn.Dropout(dropout),
-        nn.Linear(hidden, n_classes),
-    )
+def pooled_head(
+    width: int, n_classes: int, *, hidden: int = 256, dropout: float = 0.5
+) -> nn.Sequential:
+    """The paper's head: mean over space, `hidden` ReLU units, dropout, one logit a class.
+
+    With `hidden=0` the logits are linear in the pooled features, and Grad-CAM is an exact account
+    of them (class activation mapping, Zhou et al. 2016).
+    """
+    pool = (nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    if not hidden:
+        return nn.Sequential(*pool, nn.Linear(width, n_classes))
+    layers = (nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(dropout))
+    return nn.Sequential(*pool, *layers, nn.Linear(hidden, n_classes))

@@ -25,18 +25,20 @@ PRESETS = {
     "classroom": {
         "size": 128,
         "backbone": "small_cnn",
+        "hidden": 0,
         "weights": "none",
         "unrefined": {"epochs": 18, "lr": 3e-3, "warmup": 0.3},
         "refine": {"epochs": 14, "lr": 3e-3},
-        "weight": 1.0,
+        "loss": {"weight": 1.0, "margin": 3.0, "score": "centred"},
     },
     "paper": {
         "size": 224,
         "backbone": "mobilenet_v2",
+        "hidden": 256,
         "weights": "imagenet",
         "unrefined": {"epochs": 60, "lr": 1e-4, "patience": 5},
         "refine": {"epochs": 100, "lr": 1e-4, "patience": 5},
-        "weight": 1.0,
+        "loss": {"weight": 1.0, "score": "log-odds"},
     },
 }
 FRACTIONS = {"train": 0.6, "val": 0.2, "test": 0.2}
@@ -93,6 +95,7 @@ def reproduce_exbl(
         plan["backbone"],
         len(dataset.classes),
         weights=None if weights == "none" else weights,
+        hidden=plan["hidden"],
         seed=seed,
     )
     stem = cache_stem(model, dataset.images, cache_folder() / "stems")
@@ -192,7 +195,7 @@ def _train(
     if options["out"]:
         write_whole(options["out"] / "exemplar.npz", exemplar.save)
     models["exbl"] = copy.deepcopy(model)
-    method = ExBL(models["exbl"], exemplar, weight=plan["weight"])
+    method = ExBL(models["exbl"], exemplar, **plan["loss"])
     trained["exbl"] = train_stage("exbl", method, data, rows, **plan["refine"], **options)
     models["control"] = copy.deepcopy(model)
     as_long = plan["refine"] | {
