@@ -1,0 +1,266 @@
+"""The picker's front end alone, with a mock model in the place of anywidget's."""
+
+import re
+from base64 import b64encode
+from pathlib import Path
+
+import pytest
+import torch
+
+import xbl_kit.widgets
+
+_FRONT_END = Path(xbl_kit.widgets.__file__).with_name("picker.js")
+
+# What anywidget gives a front end: get, set, save_changes, on, off. `sent` counts the messages.
+_MOCK = """
+async ([state, buffers, script, style]) => {
+  for (const [name, text] of Object.entries(buffers))
+    state[name] = new DataView(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
+  const listeners = new Map();
+  window.sent = 0;
+  window.model = {
+    get: (name) => state[name],
+    set: (name, value) => {
+      const changed = JSON.stringify(state[name]) !== JSON.stringify(value);
+      state[name] = value;
+      if (changed) (listeners.get(`change:${name}`) ?? []).forEach((call) => call());
+    },
+    save_changes: () => { window.sent += 1; },
+    send: () => { window.sent += 1; },
+    on: (event, call) => listeners.set(event, [...(listeners.get(event) ?? []), call]),
+    off: () => {},
+  };
+  window.leaked = [];
+  window.addEventListener("keydown", (event) => window.leaked.push(event.key));
+  document.head.innerHTML = "<style></style>";
+  document.head.firstChild.textContent = style;
+  document.body.innerHTML = "<div id=here></div>";
+  const { default: widget } = await import(script);
+  const start = performance.now();
+  await widget.render({ model: window.model, el: document.getElementById("here") });
+  await new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
+  return performance.now() - start;
+}
+"""
+
+
+def _picker(n=60, size=32, **options):
+    generator = torch.Generator().manual_seed(0)
+    label = torch.arange(n) % 3
+    share = torch.linspace(0, 1, n)
+    share[4:5] = torch.nan
+    arrays = dict(
+        images=torch.rand(n, 1, size, size, generator=generator),
+        cams=torch.rand(n, 4, 4, generator=generator),
+        index=10 * torch.arange(n),
+        label=label,
+        predicted=torch.where(torch.arange(n) % 5 == 0, (label + 1) % 3, label),
+        share=share,
+        confidence=torch.rand(n, generator=generator),
+    )
+    return xbl_kit.widgets.ExemplarPicker(**arrays, classes=("A", "B", "C"), **options)
+
+
+@pytest.fixture
+def show(chromium):
+    """Draws a picker on an empty page; console errors fail the test."""
+    page = chromium.new_page(viewport={"width": 900, "height": 900})
+    errors = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda line: line.type == "error" and errors.append(line.text))
+
+    def draw(**options):
+        picker = _picker(**options)
+        state = {name: getattr(picker, name) for name in ("good", "bad", "_rows")}
+        names = ("_sheet", "_maps", "_colours")
+        buffers = {name: b64encode(getattr(picker, name)).decode() for name in names}
+        script = b64encode(_FRONT_END.read_bytes()).decode()
+        style = _FRONT_END.with_suffix(".css").read_text()
+        arguments = [state, buffers, f"data:text/javascript;base64,{script}", style]
+        page.drawn_ms = page.evaluate(_MOCK, arguments)
+        return page
+
+    yield draw
+    page.close()
+    assert errors == []
+
+
+def _focused(page):
+    return page.evaluate("document.activeElement.item?.row")
+
+
+def _picks(page):
+    return page.evaluate("[model.get('good'), model.get('bad')]")
+
+
+def _rows(page):
+    return page.eval_on_selector_all("[role=option]", "all => all.map((one) => one.item.row)")
+
+
+def _enter(page):
+    page.get_by_label("Outline").focus()
+    page.keyboard.press("Tab")
+
+
+def test_arrows_move_one_tab_stop(show):
+    page = show()
+    _enter(page)
+    assert _focused(page) == 0
+    columns = page.evaluate(
+        "getComputedStyle(document.querySelector('.xbl-grid')).gridTemplateColumns"
+    )
+    down = 10 * len(columns.split())
+    seen = []
+    for key in ("ArrowRight", "ArrowDown", "ArrowLeft", "ArrowUp", "ArrowUp", "End", "Home"):
+        page.keyboard.press(key)
+        seen.append(_focused(page))
+    assert seen == [10, 10 + down, down, 0, 0, 590, 0]
+    assert page.locator("[role=option][tabindex='0']").count() == 1
+
+
+def test_pick_toggle_move_and_undo(show):
+    page = show()
+    _enter(page)
+    page.keyboard.press("g")
+    assert _picks(page) == [0, None]
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("b")
+    assert _picks(page) == [0, 10]
+    page.keyboard.press("g")  # row 10 moves from bad to good
+    assert _picks(page) == [10, None]
+    page.keyboard.press("g")  # the same key again takes it back
+    assert _picks(page) == [None, None]
+    for expected in ([10, None], [0, 10], [0, None], [None, None], [None, None]):
+        page.keyboard.press("u")
+        assert _picks(page) == expected
+
+
+def test_several_picks(show):
+    page = show(several=True)
+    _enter(page)
+    for key in ("g", "ArrowRight", "g", "ArrowRight", "b"):
+        page.keyboard.press(key)
+    assert _picks(page) == [[0, 10], [20]]
+    assert page.locator(".xbl-pick").count() == 3
+    page.keyboard.press("g")
+    assert _picks(page) == [[0, 10, 20], []]
+
+
+def test_escape_leaves_and_no_key_leaks(show):
+    page = show()
+    _enter(page)
+    for key in ("b", "ArrowDown", "Escape", "b"):
+        page.keyboard.press(key)
+    assert page.evaluate("document.activeElement.textContent").startswith("\u2713 Good")
+    assert page.evaluate("leaked") == []
+    guarded = "document.activeElement.hasAttribute('data-lm-suppress-shortcuts')"
+    assert page.evaluate(guarded)
+    page.keyboard.down("Control")  # the host's own shortcuts, saving above all, still work
+    assert not page.evaluate(guarded)
+    page.keyboard.up("Control")
+    assert page.evaluate(guarded)
+
+
+def test_mouse_picks_with_the_buttons(show):
+    page = show()
+    page.locator("[role=option]").nth(2).click()
+    page.get_by_role("button", name="Good").click()
+    page.locator("[role=option]").nth(3).click()
+    page.get_by_role("button", name="Bad").click()
+    assert _picks(page) == [20, 30]
+
+
+def test_filters_sorting_and_what_they_leave_alone(show):
+    page = show()
+    _enter(page)
+    page.keyboard.press("g")
+    page.get_by_label("Class").select_option("B")
+    assert _rows(page) == [10 * i for i in range(60) if i % 3 == 1]
+    page.get_by_label("Prediction").select_option("wrong")
+    assert _rows(page) == [10 * i for i in range(60) if i % 3 == 1 and i % 5 == 0]
+    assert page.locator(".xbl-count").inner_text() == "4 of 60"
+    assert _picks(page) == [0, None] and page.locator(".xbl-pick").count() == 1
+    page.get_by_label("Class").select_option("all")
+    page.get_by_label("Prediction").select_option("all")
+    page.get_by_label("Sort").select_option("in lungs, high first")
+    assert _rows(page)[:2] == [590, 580] and _rows(page)[-1] == 40  # no share: last
+    page.get_by_label("Sort").select_option("in lungs, low first")
+    assert _rows(page)[:2] == [0, 10] and _rows(page)[-1] == 40
+    assert page.locator("[role=option][aria-selected=true]").count() == 1
+    assert page.evaluate("sent") == 1  # the pick alone
+
+
+def test_a_filter_that_leaves_nothing_says_so(show):
+    page = show(n=3)
+    page.get_by_label("Class").select_option("B")
+    page.get_by_label("Prediction").select_option("wrong")
+    assert page.get_by_text("No explanation fits the filters").is_visible()
+    assert page.locator(".xbl-count").inner_text() == "0 of 3"
+    page.get_by_role("button", name="Good").click()
+    assert _picks(page) == [None, None]
+
+
+def test_opacity_and_outline_send_nothing(show):
+    page = show()
+    veil = page.locator(".xbl-veil").first
+    page.get_by_label("Map opacity").fill("20")
+    assert veil.evaluate("one => getComputedStyle(one).opacity") == "0.2"
+    page.get_by_label("Class").select_option("B")
+    page.get_by_label("Outline").check()
+    assert page.locator(".xbl-outline:visible").count() == 20
+    page.get_by_label("Outline").uncheck()
+    page.get_by_label("Class").select_option("all")
+    page.get_by_label("Outline").check()
+    assert page.locator(".xbl-outline:visible").count() == 60
+    assert page.evaluate("sent") == 0
+
+
+def test_picks_from_python_show_and_are_said(show):
+    page = show()
+    page.evaluate("model.set('good', 30)")
+    option = page.get_by_role("option", name=re.compile(r"Row 30, A, predicted right"))
+    assert option.get_attribute("aria-selected") == "true"
+    assert option.get_attribute("aria-label").endswith("picked as good")
+    assert page.locator(".xbl-card.xbl-good canvas").count() == 3
+    option.focus()
+    page.keyboard.press("b")
+    assert page.locator("[aria-live]").inner_text() == "Row 30 picked as bad"
+
+
+def test_maps_are_drawn_as_torch_resizes_them(show):
+    """The pixels of the compare pane, against `upsample` and the colours in Python."""
+    page = show()
+    picker = _picker()
+    page.evaluate("model.set('good', 70)")
+    drawn = page.locator(".xbl-card.xbl-good .xbl-map").evaluate(
+        "c => Array.from(c.getContext('2d').getImageData(0, 0, c.width, c.height).data)"
+    )
+    cam = picker._cams[7:8] / picker._cams[7].max()
+    resized = torch.nn.functional.interpolate(cam[None], size=(32, 32), mode="bilinear")[0, 0]
+    colours = torch.frombuffer(bytearray(picker._colours), dtype=torch.uint8).view(256, 3)
+    expected = colours[(resized * 255).round().long()].int()
+    found = torch.tensor(drawn).view(32, 32, 4)[..., :3].int()
+    assert (expected - found).abs().max() <= 6  # one step of the 8-bit map
+
+
+def test_300_thumbnails_are_quick(show):
+    page = show(n=300, size=128)
+    steps = page.evaluate(
+        """async () => {
+          const slider = document.querySelector("input[type=range]");
+          const frame = () => new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
+          const times = [];
+          for (let value = 5; value <= 100; value += 5) {
+            await frame();
+            const start = performance.now();
+            slider.value = value;
+            slider.dispatchEvent(new Event("input"));
+            document.querySelector(".xbl-picker").getBoundingClientRect(); // style and layout
+            times.push(performance.now() - start);
+          }
+          return times.sort((a, b) => a - b);
+        }"""
+    )
+    print(f"drawn in {page.drawn_ms:.0f} ms, opacity step {steps[10]:.1f} to {steps[-1]:.1f} ms")
+    # The aim is 2,500 and 20 ms; a loaded machine gets twice that.
+    assert page.drawn_ms < 5000 and steps[10] < 40

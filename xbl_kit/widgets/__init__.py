@@ -1,0 +1,5 @@
+"""What a person works with inside a notebook."""
+
+from xbl_kit.widgets.picker import ExemplarPicker
+
+__all__ = ["ExemplarPicker"]

@@ -1,0 +1,234 @@
+"""Choosing exemplary explanations by hand: a grid of heat maps in the notebook."""
+
+from base64 import b64encode
+from collections.abc import Iterable, Sequence
+from html import escape
+from io import BytesIO
+from operator import index as as_int
+from pathlib import Path
+
+import anywidget
+import numpy as np
+import torch
+import traitlets
+from jaxtyping import Float, Int
+from matplotlib import colormaps
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from xbl_kit.exemplar import Exemplar, Explained
+from xbl_kit.explain import normalise, upsample
+
+# Perceptually even, and readable for the colour-blind: never "jet".
+_COLOURS = (colormaps["inferno"](np.arange(256))[:, :3] * 255).round().astype(np.uint8)
+_MARKS = {"good": ("#0072b2", "\N{CHECK MARK}"), "bad": ("#c24e00", "\N{MULTIPLICATION X}")}
+
+
+class ExemplarPicker(anywidget.AnyWidget):
+    """A grid of n images under their Grad-CAM maps, to pick one good and one bad explanation.
+
+    `cams` stay raw and reach the exemplar unchanged. `index` holds the row numbers that `good` and
+    `bad` speak of: one each or None, lists of them with `several`. No row is both; the later pick
+    wins. `share` is the share of each map inside the lungs (NaN: empty map), `confidence` that of
+    the prediction; `thumbnail` is in pixels. `exemplar` holds what is picked.
+
+    Raises ValueError for inputs that do not fit, TraitError for a pick that is no row.
+    """
+
+    _esm = Path(__file__).with_name("picker.js")
+    _css = Path(__file__).with_name("picker.css")
+
+    # Not `Any`, which lets None past the check below.
+    good = traitlets.TraitType(None).tag(sync=True)
+    bad = traitlets.TraitType(None).tag(sync=True)
+    # Sent once: the images as one JPEG sheet, the maps as 8 bits at the size of the features.
+    _sheet = traitlets.Bytes().tag(sync=True)
+    _maps = traitlets.Bytes().tag(sync=True)
+    _colours = traitlets.Bytes(_COLOURS.tobytes()).tag(sync=True)
+    _rows = traitlets.Dict().tag(sync=True)
+
+    def __init__(
+        self,
+        images: Float[Tensor, "n 1 h w"],
+        cams: Float[Tensor, "n p q"],
+        *,
+        index: Int[Tensor, " n"],
+        label: Int[Tensor, " n"],
+        predicted: Int[Tensor, " n"],
+        classes: Sequence[str],
+        share: Float[Tensor, " n"] | None = None,
+        confidence: Float[Tensor, " n"] | None = None,
+        several: bool = False,
+        thumbnail: int = 96,
+    ):
+        columns = dict(index=index, label=label, predicted=predicted)
+        columns |= {"share": share, "confidence": confidence}
+        _check_columns(columns | {"images": images, "cams": cams}, len(classes))
+        self._images, self._cams = images.detach().cpu(), cams.detach().cpu()
+        self._several, self._classes = several, tuple(classes)
+        self._at = {row: i for i, row in enumerate(index.tolist())}
+        self._label, self._predicted = label.tolist(), predicted.tolist()
+        sheet, across = _image_sheet(self._images)
+        none_yet: list | None = [] if several else None
+        super().__init__(
+            good=none_yet,
+            bad=none_yet,
+            _sheet=sheet,
+            _maps=_eight_bits(normalise(self._cams.clamp_min(0))).tobytes(),
+            _rows={name: _plain(values) for name, values in columns.items()}
+            | {"classes": list(self._classes), "several": several, "thumbnail": thumbnail}
+            | {"image": list(images.shape[2:]), "map": list(cams.shape[1:]), "across": across},
+        )
+
+    @property
+    def exemplar(self) -> Exemplar:
+        """The picks as a record to refine a model with; ValueError while one is missing."""
+        picks = {side: self._picked(side) for side in ("good", "bad")}
+        missing = [side for side, rows in picks.items() if not rows]
+        if missing:
+            raise ValueError(
+                f"no {' and no '.join(missing)} explanation picked yet: focus a thumbnail and "
+                "press g (good) or b (bad), or set picker.good and picker.bad to row numbers"
+            )
+        return Exemplar(**{side: self._explained(rows) for side, rows in picks.items()})
+
+    @traitlets.validate("good", "bad")
+    def _check_pick(self, proposal):
+        side, value = proposal["trait"].name, proposal["value"]
+        if not self._several:
+            return None if value is None else self._check_row(side, value)
+        is_list = isinstance(value, Iterable) and not isinstance(value, str)
+        rows = value if is_list else [] if value is None else [value]
+        return list(dict.fromkeys(self._check_row(side, row) for row in rows))
+
+    @traitlets.observe("good", "bad")
+    def _move(self, change):
+        """A row that has become good is bad no longer, and the reverse."""
+        other = "bad" if change["name"] == "good" else "good"
+        new = self._picked(change["name"])
+        if set(new) & set(self._picked(other)):
+            kept = [row for row in self._picked(other) if row not in new]
+            setattr(self, other, kept if self._several else None)
+
+    def _picked(self, side: str) -> list[int]:
+        value = getattr(self, side)
+        return value if self._several else [] if value is None else [value]
+
+    def _check_row(self, side: str, value) -> int:
+        try:
+            row = None if isinstance(value, bool) else as_int(value)
+        except TypeError:
+            row = None
+        if row in self._at:
+            return row
+        some = ", ".join(map(str, list(self._at)[:5])) + (", ..." if len(self._at) > 5 else "")
+        is_list = isinstance(value, Iterable) and not isinstance(value, str)
+        hint = "; for lists of rows: ExemplarPicker(..., several=True)" if is_list else ""
+        raise traitlets.TraitError(
+            f"{side}: {value!r} is no row of this picker; expected one of its {len(self._at)} "
+            f"rows ({some}){hint}"
+        )
+
+    def _explained(self, rows: list[int]) -> Explained:
+        at = [self._at[row] for row in rows]
+        return Explained(
+            image=self._images[at],
+            cam=self._cams[at],
+            index=tuple(rows),
+            label=tuple(self._classes[self._label[i]] for i in at),
+        )
+
+    def _repr_mimebundle_(self, **kwargs):
+        """The live widget, and a still picture for wherever no kernel runs."""
+        data, metadata = super()._repr_mimebundle_(**kwargs)
+        return data | {"text/html": self._still()}, metadata
+
+    def _still(self) -> str:
+        picks = {row: side for side in ("good", "bad") for row in self._picked(side)}
+        spread = np.linspace(0, len(self._at) - 1, min(12, len(self._at))).astype(int)
+        others = [row for row in np.array(list(self._at))[spread].tolist() if row not in picks]
+        rows = [*picks, *others][: max(12, len(picks))]
+        lines = [f"{_MARKS[side][1]} {side}: {self._describe(row)}" for row, side in picks.items()]
+        said = "; ".join(lines) or "nothing picked yet"
+        source = b64encode(self._still_png(rows, picks)).decode()
+        return (
+            f'<figure style="margin:0"><img src="data:image/png;base64,{source}" '
+            f'style="max-width:100%" alt="{len(rows)} of {len(self._at)} chest X-rays under their '
+            f'heat maps; {escape(said)}"><figcaption><b>Exemplar picker</b> ({len(rows)} of '
+            f"{len(self._at)} explanations), when this cell ran: {escape(said)}.<br>"
+            "Run the cell to pick.</figcaption></figure>"
+        )
+
+    def _describe(self, row: int) -> str:
+        at = self._at[row]
+        label, predicted = self._classes[self._label[at]], self._classes[self._predicted[at]]
+        return f"row {row}, {label}, predicted {predicted}"
+
+    def _still_png(self, rows: list[int], picks: dict[int, str], limit: int = 60_000) -> bytes:
+        """Thumbnails with the picks framed, as large as `limit` bytes allow."""
+        for size in (96, 80, 64, 48, 32):
+            at = [self._at[row] for row in rows]
+            tiles = _overlaid(self._images[at], self._cams[at], size)
+            sheet = Image.new("RGB", (6 * (size + 6), -(-len(rows) // 6) * (size + 6)), "white")
+            for i, (row, tile) in enumerate(zip(rows, tiles, strict=True)):
+                x, y = i % 6 * (size + 6), i // 6 * (size + 6)
+                if row in picks:
+                    colour = _MARKS[picks[row]][0]
+                    ImageDraw.Draw(sheet).rectangle((x, y, x + size + 5, y + size + 5), colour)
+                sheet.paste(Image.fromarray(tile), (x + 3, y + 3))
+                if row in picks:
+                    ImageDraw.Draw(sheet).text((x + 5, y + 3), picks[row], "white")
+            png = BytesIO()
+            sheet.quantize(256, Image.Quantize.FASTOCTREE).save(png, "PNG", optimize=True)
+            if len(png.getvalue()) <= limit:
+                break
+        return png.getvalue()
+
+
+def _check_columns(columns: dict[str, Tensor | None], classes: int) -> None:
+    sizes = {name: len(values) for name, values in columns.items() if values is not None}
+    if len(set(sizes.values())) != 1 or 0 in sizes.values():
+        found = ", ".join(f"{name} {size}" for name, size in sizes.items())
+        raise ValueError(f"a picker needs one or more images, and as many of all else; got {found}")
+    if columns["index"].unique().numel() < len(columns["index"]):
+        raise ValueError("index: a row number comes twice, so a pick would not say which image")
+    for name in ("label", "predicted"):
+        least, most = columns[name].min().item(), columns[name].max().item()
+        if least < 0 or most >= classes:
+            raise ValueError(f"{name}: {least} to {most}, expected 0 to {classes - 1}: see classes")
+
+
+def _plain(values: Tensor | None) -> list | None:
+    """Numbers that JSON can carry: it knows no NaN."""
+    if values is None or not values.is_floating_point():
+        return None if values is None else values.tolist()
+    return [None if value != value else round(value, 4) for value in values.tolist()]
+
+
+def _eight_bits(values: Tensor) -> np.ndarray:
+    return (values.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+
+
+def _image_sheet(images: Float[Tensor, "n 1 h w"]) -> tuple[bytes, int]:
+    """All images side by side in one JPEG, and how many stand in a row of it.
+
+    JPEG makes 5 MB (300 images of 128 px) some 1.3, which counts where the kernel is far away; the
+    exemplar is taken from the tensors, not from here.
+    """
+    n, _, height, width = images.shape
+    across = int(np.ceil(np.sqrt(n)))
+    sheet = np.zeros((-(-n // across), across, height, width), np.uint8)
+    sheet.reshape(-1, height, width)[:n] = _eight_bits(images[:, 0])
+    jpeg = BytesIO()
+    whole = sheet.swapaxes(1, 2).reshape(-1, across * width)
+    Image.fromarray(whole).save(jpeg, "JPEG", quality=88)
+    return jpeg.getvalue(), across
+
+
+def _overlaid(images: Tensor, cams: Tensor, size: int) -> np.ndarray:
+    """The heat maps over their images, (k, size, size, 3) uint8, as the browser draws them."""
+    grey = torch.nn.functional.interpolate(images, (size, size), mode="bilinear", antialias=True)
+    strength = upsample(normalise(cams.clamp_min(0)), (size, size)).numpy()
+    alpha = 0.55 * np.sqrt(strength)[..., None]
+    heat = _COLOURS[(strength * 255).round().astype(int)]
+    return (grey[:, 0, ..., None].numpy() * 255 * (1 - alpha) + heat * alpha).astype(np.uint8)
