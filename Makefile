@@ -25,7 +25,7 @@ run: setup ## run all lessons on the phantom, write build/*.html, print the resu
 
 test: setup lint ## run every test, and every lesson against its saved outputs
 	$(BIN)/pytest
-	$(BIN)/pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 \
+	$(BIN)/pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=900 \
 		-o filterwarnings=default notebooks
 
 lint: setup ## check style, imports between floors, and formatting
