@@ -13,7 +13,7 @@ help: ## list these commands
 setup: $(VENV)/installed ## create .venv and install the kit with its tools
 
 $(VENV)/installed: pyproject.toml constraints.txt
-	$(PYTHON) -c "import sys; sys.exit('Python 3.11 or newer is needed' * (sys.version_info < (3, 11)))"
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed')"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[lab,test]"
 	touch $@
