@@ -1,7 +1,8 @@
 """Pictures: arrays in, matplotlib figures out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from io import BytesIO
+from itertools import zip_longest
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -21,12 +22,43 @@ def show(figure: Figure, alt: str) -> None:
     """Display a figure in a notebook with a text for those who cannot see it."""
     from IPython.display import Image, display  # only where there is a notebook
 
+    display(Image(_png(figure), alt=alt))
+
+
+def _png(figure: Figure) -> bytes:
+    """A palette of 256 colours makes a figure three times smaller, and keeps lessons under 1 MB."""
     drawn, small = BytesIO(), BytesIO()
     figure.savefig(drawn, format="png", dpi=90)
     plt.close(figure)
-    # A palette of 256 colours makes a figure three times smaller, and keeps lessons under 1 MB.
     PIL.Image.open(drawn).convert("RGB").quantize(256).save(small, format="png", optimize=True)
-    display(Image(small.getvalue(), alt=alt))
+    return small.getvalue()
+
+
+def live_curves() -> Callable[[dict], None]:
+    """An `on_epoch` for `train.fit` that draws all losses in the notebook, epoch by epoch."""
+    from IPython.display import Image, display  # only where there is a notebook
+
+    history: list[dict] = []
+    handle = display(display_id=True)
+
+    def draw(record: dict) -> None:
+        history.append(record)
+        losses = list(record["train"])
+        figure = Figure(figsize=(3.6 * len(losses), 2.6), layout="constrained")
+        epochs = [past["epoch"] for past in history]
+        for axes, loss in zip(
+            figure.subplots(1, len(losses), squeeze=False)[0], losses, strict=True
+        ):
+            for part, style in (("train", "-"), ("val", "--")):
+                values = [past[part][loss] for past in history]
+                axes.plot(epochs, values, style, marker=".", label=part)
+            axes.set(title=f"{loss} loss", xlabel="epoch", ylim=(0, None))
+            axes.legend(frameon=False)
+        ends = ", ".join(f"{loss} {record['val'][loss]:.3f}" for loss in losses)
+        alt = f"Losses by epoch, training and validation; validation at epoch {epochs[-1]}: {ends}."
+        handle.update(Image(_png(figure), alt=alt))
+
+    return draw
 
 
 def overlay(
@@ -49,6 +81,25 @@ def overlay(
         axes.contour(mask.numpy(), levels=[0.5], colors="#56b4e9", linewidths=1)
     axes.set_title(title, fontsize=10)
     axes.set_axis_off()
+
+
+def gallery(
+    images: Sequence[Float[Tensor, "h w"]],
+    cams: Sequence[Float[Tensor, "h w"]] = (),
+    masks: Sequence[Bool[Tensor, "h w"]] = (),
+    *,
+    titles: Sequence[str] = (),
+    columns: int = 4,
+) -> Figure:
+    """Images in rows of `columns`, each with its map, the outline of its mask and its title."""
+    rows = -(-len(images) // columns)
+    figure = Figure(figsize=(2.6 * columns, 2.9 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).flat
+    for cell, image, cam, mask, title in zip_longest(axes, images, cams, masks, titles):
+        cell.set_axis_off()
+        if image is not None:
+            overlay(cell, image, cam, mask, title=title or "")
+    return figure
 
 
 def map_grid(

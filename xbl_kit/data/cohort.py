@@ -5,6 +5,8 @@ from itertools import product
 
 import numpy as np
 import torch
+from jaxtyping import Int
+from torch import Tensor
 
 from xbl_kit.data.dataset import Dataset
 from xbl_kit.data.phantom import CLASSES, FACTORS, make_phantoms
@@ -44,6 +46,35 @@ def open_phantoms(
         levels=FACTORS,
         masks={"lungs": drawn.lungs, "humerus": drawn.humerus},
         split=columns["split"],
+    )
+
+
+def redraw(data: Dataset, rows: Int[Tensor, " n"], *, seed: int = 0, **changed) -> Dataset:
+    """The phantoms of some rows drawn again, alike bit for bit but for what `changed` says.
+
+    `changed` goes to `make_phantoms`: other levels (n,) of `growth_plate`, `age`, `sex` or `site`.
+    Each new image makes a counterfactual pair with its old one. `seed` is that of the cohort.
+
+    Raises ValueError where `data` are not the phantoms of this seed.
+    """
+    batch = data[rows]
+    known = {"label": batch.label, "patient": batch.patient, **batch.confounders}
+    drawing = {"seed": seed, "size": data.images.shape[1]}
+    first = {name: values[:1] for name, values in known.items()}
+    if set(FACTORS) - set(first) or (
+        len(rows) and (make_phantoms(**first, **drawing).image != data.images[rows[:1]]).any()
+    ):
+        raise ValueError(f"these are not the phantoms of seed {seed}, so they cannot be redrawn")
+    drawn = make_phantoms(**known | changed, **drawing)
+    levels = known | {name: torch.as_tensor(value) for name, value in changed.items()}
+    return Dataset(
+        images=drawn.image,
+        label=batch.label,
+        classes=data.classes,
+        patient=batch.patient,
+        confounders={factor: levels[factor] for factor in FACTORS},
+        levels=data.levels,
+        masks={"lungs": drawn.lungs, "humerus": drawn.humerus},
     )
 
 
