@@ -1,8 +1,12 @@
 """The phantom keeps its promises: reproducible, counterfactual, signs where they belong."""
 
+import dataclasses
+
 import numpy as np
 import pytest
+import torch
 
+from xbl_kit.data.cohort import redraw
 from xbl_kit.data.phantom import CLASSES, FACTORS, make_phantoms
 
 N = 12
@@ -197,3 +201,24 @@ def test_errors_show_what_was_given_and_expected(changes, message):
 
 def test_factor_names():
     assert FACTORS["age"] == ("adult", "child") and len(CLASSES) == 4
+
+
+def test_redrawn_phantoms_differ_in_what_was_changed_alone(small_cohort):
+    rows = torch.tensor([3, 0, 7])
+    plates = 1 - small_cohort.confounders["age"][rows]
+    same, other = redraw(small_cohort, rows), redraw(small_cohort, rows, growth_plate=plates)
+    np.testing.assert_array_equal(same.images, small_cohort.images[rows])
+    differs = other.images != same.images
+    assert differs.any(axis=(1, 2)).all() and not (differs & ~same.masks["humerus"]).any()
+    moved = redraw(small_cohort, rows, site=1 - small_cohort.confounders["site"][rows])
+    assert (moved.confounders["site"] == 1 - small_cohort.confounders["site"][rows]).all()
+    assert (moved[[0, 1, 2]].label == small_cohort.label[rows]).all()
+    assert len(redraw(small_cohort, torch.tensor([], dtype=torch.int64))) == 0
+
+
+def test_only_phantoms_of_this_seed_are_redrawn(small_cohort):
+    rows = torch.tensor([0])
+    with pytest.raises(ValueError, match="not the phantoms of seed 1"):
+        redraw(small_cohort, rows, seed=1)
+    with pytest.raises(ValueError, match="not the phantoms of seed 0"):
+        redraw(dataclasses.replace(small_cohort, confounders={}), rows)

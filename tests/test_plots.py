@@ -2,7 +2,10 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pytest
 import torch
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils.capture import capture_output
 
 from xbl_kit import plots
 
@@ -18,6 +21,37 @@ def test_overlay_is_clear_where_the_map_is_zero():
     plots.overlay(axes, torch.rand(4, 4), torch.zeros(4, 4))
     assert not axes.images[-1].get_array()[..., 3].any()
     plt.close("all")
+
+
+def test_gallery_draws_each_image_with_its_own_map_mask_and_title():
+    images = [torch.rand(4, 4), torch.rand(6, 6), torch.rand(4, 4)]
+    maps = [None, torch.ones(6, 6)]
+    figure = plots.gallery(images, maps, [torch.eye(4) > 0], titles=["one", "two"], columns=2)
+    assert [len(axes.images) for axes in figure.axes] == [1, 2, 1, 0]
+    assert [bool(axes.collections) for axes in figure.axes] == [True, False, False, False]
+    assert [axes.get_title() for axes in figure.axes] == ["one", "two", "", ""]
+    np.testing.assert_array_equal(figure.axes[1].images[0].get_array(), images[1])
+    with pytest.raises(ValueError, match="no image"):
+        plots.gallery([])
+
+
+@pytest.fixture
+def shell(tmp_path, monkeypatch):
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
+    yield InteractiveShell.instance()
+    InteractiveShell.clear_instance()
+
+
+def test_live_curves_redraw_one_output_and_say_the_newest_losses(shell):
+    with capture_output() as said:
+        draw = plots.live_curves()
+        for epoch in (1, 2):
+            losses = {"class": 1 / epoch, "explanation": 2 / epoch}
+            draw({"epoch": epoch, "train": losses, "val": losses})
+    drawn = said.outputs[1:]
+    assert len(drawn) == 2 and all(output.data["image/png"] for output in drawn)
+    assert "epoch 2: class 0.500, explanation 1.000" in drawn[1].metadata["image/png"]["alt"]
+    assert {output.transient["display_id"] for output in said.outputs}.__len__() == 1
 
 
 def test_map_grid_has_a_row_an_image_and_a_column_a_model():

@@ -96,6 +96,9 @@ def test_a_stopped_run_is_resumed(tmp_path, monkeypatch):
     resumed = reproduce("exbl", out=out, resume=True, device="cpu")
     assert (out / "model-unrefined.safetensors").stat().st_mtime_ns == stamp
     assert _without_time(resumed) == _without_time(whole)
+    with monkeypatch.context() as patch:
+        patch.setattr(exbl, "prepare", killed)
+        assert reproduce("exbl", out=out, resume=True, device="cpu") == resumed, "it is finished"
     reproduce("exbl", out=out, device="cpu")
     assert (out / "model-unrefined.safetensors").stat().st_mtime_ns != stamp, "a new run is new"
 

@@ -84,14 +84,19 @@ def overlay(
 
 
 def gallery(
-    images: Sequence[Float[Tensor, "h w"]],
-    cams: Sequence[Float[Tensor, "h w"]] = (),
-    masks: Sequence[Bool[Tensor, "h w"]] = (),
+    images: Sequence[Tensor] | Tensor,
+    cams: Sequence[Tensor | None] | Tensor = (),
+    masks: Sequence[Tensor | None] | Tensor = (),
     *,
     titles: Sequence[str] = (),
     columns: int = 4,
 ) -> Figure:
-    """Images in rows of `columns`, each with its map, the outline of its mask and its title."""
+    """Images (h, w) in rows of `columns`, each with its map, the outline of its mask, its title.
+
+    Raises ValueError where there is no image.
+    """
+    if not len(images):
+        raise ValueError("there is no image to draw")
     rows = -(-len(images) // columns)
     figure = Figure(figsize=(2.6 * columns, 2.9 * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).flat

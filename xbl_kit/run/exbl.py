@@ -15,7 +15,7 @@ from xbl_kit.methods import Erm, ExBL
 from xbl_kit.models import Classifier, build_classifier, cache_stem
 from xbl_kit.pick import Box, pick_automatically, region_pixels
 from xbl_kit.run.evaluate import evaluate
-from xbl_kit.run.folder import cache_folder, open_folder, train_stage
+from xbl_kit.run.folder import cache_folder, finished_run, open_folder, train_stage
 from xbl_kit.run.report import draw_figures, versions
 from xbl_kit.train import predict
 
@@ -87,6 +87,8 @@ def reproduce_exbl(
         "confounders": list(confounders),
         "seed": seed,
     }
+    if resume and (finished := finished_run(out, settings)):
+        return finished
     picked = None if exemplars == "auto" else Exemplar.load(exemplars)
     dataset, rows = prepare(data, root, size=plan["size"], confounders=confounders, seed=seed)
     if not picked:
@@ -121,8 +123,8 @@ def reproduce_exbl(
         },
     }
     if out:
-        write_json(out / "results.json", results)
         draw_figures(results, models, dataset, rows, out)
+        write_json(out / "results.json", results)
     return results
 
 

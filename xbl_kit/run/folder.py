@@ -16,6 +16,13 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XBL_KIT_CACHE") or Path.home() / ".cache" / "xbl-kit")
 
 
+def finished_run(out: str | Path | None, settings: dict) -> dict | None:
+    """The results in `out` of a run with these settings that came to its end, if there is one."""
+    if out is None or load_json(Path(out) / "run.json") != settings:
+        return None
+    return load_json(Path(out) / "results.json")
+
+
 def open_folder(out: str | Path | None, settings: dict, resume: bool) -> Path | None:
     """Make `out` ready for a run with these settings; a new run removes an old one's files.
 
