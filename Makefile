@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lab lint clean
+.PHONY: help setup run test lessons lab lint clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -24,9 +24,13 @@ run: setup ## run all lessons on the phantom, write build/*.html, print the resu
 	$(BIN)/xbl-kit reproduce exbl --out build/start-here --resume
 
 test: setup lint ## run every test, and every lesson against its saved outputs
-	$(BIN)/pytest
+	$(BIN)/pytest -m "not slow"
 	$(BIN)/pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=900 \
-		-o filterwarnings=default notebooks
+		-o filterwarnings=default --ignore notebooks/exercises notebooks
+	$(BIN)/pytest -m slow
+
+lessons: setup ## re-run the lessons, save their outputs, write notebooks/exercises
+	$(BIN)/python notebooks/build.py --execute
 
 lint: setup ## check style, imports between floors, and formatting
 	$(BIN)/ruff check .

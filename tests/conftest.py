@@ -1,5 +1,6 @@
 """Shapes and types of the whole package are checked while the tests run."""
 
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,17 @@ from jaxtyping import install_import_hook
 
 install_import_hook("xbl_kit", "beartype.beartype")
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared"
+
+
+@pytest.fixture(scope="session")
+def builder():
+    """`notebooks/build.py`, which runs the lessons and writes the exercises."""
+    spec = spec_from_file_location("lesson_builder", ROOT / "notebooks" / "build.py")
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,399 @@
+"""Exercises are what the lessons say, and their checks tell right from wrong and why."""
+
+import ast
+import re
+import shutil
+import symtable
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from platform import python_version
+
+import nbformat
+import pytest
+from nbclient.exceptions import CellExecutionError
+from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
+LESSONS = {path.stem: nbformat.read(path, 4) for path in sorted(NOTEBOOKS.glob("[0-9]*.ipynb"))}
+
+# The answers that a class is likely to get wrong, and words that the check must then say:
+# {function: [(source of the wrong answer, words of the message), ...]}.
+WRONG: dict[str, list[tuple[str, str]]] = {}
+
+BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
+HINT = re.compile(
+    r"<details>\s*<summary>Hint[^<]*</summary>[ \t]*\n[ \t]*\n.*</details>", re.DOTALL
+)
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
+def tagged(cell: NotebookNode, tag: str) -> bool:
+    return tag in cell.metadata.get("tags", ())
+
+
+def with_neighbours(lesson: NotebookNode) -> Iterator[tuple[NotebookNode, ...]]:
+    padded = [new_markdown_cell(), *lesson.cells, new_markdown_cell()]
+    return zip(padded, padded[1:], padded[2:], strict=False)
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """The function to write, the source of its cell, and the cell that checks it."""
+
+    name: str
+    source: str
+    check: str
+
+
+def exercises_of(lesson: NotebookNode) -> list[Exercise]:
+    return [
+        Exercise("".join(functions(cell.source)), cell.source, after.source)
+        for _, cell, after in with_neighbours(lesson)
+        if tagged(cell, "exercise")
+    ]
+
+
+def functions(source: str) -> list[str]:
+    return [node.name for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)]
+
+
+def run(*cells: str) -> dict:
+    """Run cells one after the other with nothing else in reach."""
+    namespace: dict = {"__name__": "exercise"}
+    for cell in cells:
+        exec(compile(cell, "<cell>", "exec"), namespace)
+    return namespace
+
+
+def unsolved(builder, source: str) -> Iterator[str]:
+    """The cell with all its solutions cut out, then with only one cut out, for each."""
+    yield builder.stub(source)[1]
+    for region in builder.REGION.finditer(source):
+        start, end = region.span()
+        parts = (source[:start], region[0], source[end:])
+        kept = (
+            part if part == region[0] else re.sub("### .* SOL", "# sol", part) for part in parts
+        )
+        yield builder.stub("".join(kept))[1]
+
+
+def faults(lesson: NotebookNode) -> list[str]:
+    """What breaks the contract of exercises; CONTRIBUTING.md says what that is."""
+    found = []
+    for before, cell, after in with_neighbours(lesson):
+        said = f" at\n{cell.source}"
+        if tagged(cell, "exercise"):
+            if before.cell_type != "markdown" or not HINT.search(before.source):
+                found.append(
+                    f"no task with a hint in a fold, and an empty line in it, before{said}"
+                )
+            if after.cell_type != "code" or not tagged(after, "check"):
+                found.append(f"no check after{said}")
+            kinds = {type(node) for node in ast.parse(cell.source).body}
+            if kinds - {ast.Import, ast.ImportFrom, ast.FunctionDef}:
+                found.append(f"more than imports and a function{said}")
+        if tagged(cell, "check") and not tagged(before, "exercise"):
+            found.append(f"no exercise before{said}")
+    return found + [f"another cell needs {name!r} of an exercise" for name in needed_later(lesson)]
+
+
+def needed_later(lesson: NotebookNode) -> list[str]:
+    """Names that an exercise or its check binds and a cell beside these two reads."""
+    safe, unsafe, needed = set(), set(), []
+    for cell in lesson.cells:
+        if cell.cell_type != "code":
+            continue
+        scope = symtable.symtable(cell.source, "<cell>", "exec")
+        bound = {s.get_name() for s in scope.get_symbols() if s.is_assigned() or s.is_imported()}
+        imported = {s.get_name() for s in scope.get_symbols() if s.is_imported()}
+        if tagged(cell, "exercise"):
+            safe |= imported
+            unsafe |= bound - imported
+        elif tagged(cell, "check"):
+            unsafe |= bound - (imported & safe)
+        else:
+            needed += sorted((globals_read(scope) - bound) & unsafe)
+            safe |= bound
+            unsafe -= bound
+    return needed
+
+
+def globals_read(scope: symtable.SymbolTable) -> set[str]:
+    """Names of the notebook that a cell reads, its functions included."""
+    top = scope.get_type() == "module"
+    names = {
+        s.get_name() for s in scope.get_symbols() if s.is_referenced() and (top or s.is_global())
+    }
+    return names.union(*map(globals_read, scope.get_children()))
+
+
+# The lessons as they are
+
+
+def test_exercises_are_those_of_the_lessons(builder, tmp_path):
+    for path in NOTEBOOKS.glob("[0-9]*.ipynb"):
+        shutil.copy(path, tmp_path)
+    builder.main([], tmp_path)
+    expected, found = (
+        {path.name: path.read_text("utf-8") for path in (folder / "exercises").glob("*.ipynb")}
+        for folder in (tmp_path, NOTEBOOKS)
+    )
+    stale = sorted(name for name in expected | found if expected.get(name) != found.get(name))
+    assert not stale, f"run `python notebooks/build.py`; stale in notebooks/exercises: {stale}"
+
+
+@pytest.mark.parametrize("stem", LESSONS)
+def test_lessons_keep_the_contract_of_exercises(stem):
+    assert not faults(LESSONS[stem])
+
+
+EXERCISES = [exercise for lesson in LESSONS.values() for exercise in exercises_of(lesson)]
+each_exercise = pytest.mark.parametrize("exercise", EXERCISES, ids=lambda exercise: exercise.name)
+
+
+@each_exercise
+def test_a_solution_passes_its_check_and_is_told_so(exercise, capsys):
+    namespace = run(exercise.source, exercise.check)
+    assert "right" in capsys.readouterr().out.splitlines()[-1]
+    begin = time.perf_counter()
+    exec(exercise.check, namespace)
+    assert time.perf_counter() - begin < 1, "a check takes milliseconds, not seconds"
+
+
+@each_exercise
+def test_a_stub_fails_its_check_whichever_part_is_missing(exercise, builder):
+    for source in unsolved(builder, exercise.source):
+        with pytest.raises(NotImplementedError, match="your turn"):
+            run(source, exercise.check)
+
+
+@each_exercise
+def test_every_exercise_has_a_wrong_answer(exercise):
+    assert WRONG.get(exercise.name), f"add a wrong answer of {exercise.name} to WRONG in this file"
+
+
+def test_every_wrong_answer_has_one_exercise():
+    names = [exercise.name for exercise in EXERCISES]
+    assert len(set(names)) == len(names)
+    assert set(WRONG) <= set(names)
+
+
+@pytest.mark.parametrize(
+    ("exercise", "wrong", "words"),
+    [(one, *answer) for one in EXERCISES for answer in WRONG.get(one.name, ())],
+    ids=lambda value: value.name if isinstance(value, Exercise) else "",
+)
+def test_a_check_says_why_an_answer_is_wrong(exercise, wrong, words):
+    assert functions(wrong) == [exercise.name]
+    with pytest.raises(AssertionError) as error:
+        run(wrong, exercise.check)
+    assert words in str(error.value)
+
+
+# The tools themselves, on a small lesson
+
+TASK = "See [why](../README.md).\n\n<details><summary>Hint</summary>\n\nAdd.\n\n</details>"
+TWICE = f'''\
+import torch
+
+def twice(x, again=False):
+    """Two times x."""
+    if again:
+        {BEGIN}: call yourself
+        return twice(twice(x))
+        {END}
+    {BEGIN}
+    two = 2
+    return two * x
+    {END}'''
+STUB = '''\
+import torch
+
+def twice(x, again=False):
+    """Two times x."""
+    if again:
+        # your code here
+        raise NotImplementedError("your turn: call yourself")
+    # your code here
+    raise NotImplementedError("your turn: twice")'''
+CHECK = """\
+three = 3
+assert twice(three) != 9, "that is the square"
+assert twice(three) == 6, "that is not the double"
+assert twice(three, again=True) == 12, "twice the double is four times as much"
+print("right: 3 and 3 is 6")"""
+
+
+SHOW = "print(twice(2, i), flush=True)"
+
+
+@pytest.fixture
+def small():
+    """A lesson of five cells, one exercise among them."""
+    return new_notebook(
+        cells=[
+            new_markdown_cell("# Small\n\n[Before](00_start_here.ipynb), [web](https://a.b/../c)"),
+            new_markdown_cell(TASK),
+            new_code_cell(TWICE, metadata={"tags": ["exercise"]}),
+            new_code_cell(CHECK, metadata={"tags": ["check", "nbval-check-output"]}),
+            new_code_cell("from operator import mul as twice\nfor i in 3, 4:\n    " + SHOW),
+        ]
+    )
+
+
+def test_the_small_lesson_itself_is_sound(small, builder, capsys):
+    (exercise,) = exercises_of(small)
+    assert not faults(small) and exercise == Exercise("twice", TWICE, CHECK)
+    test_a_solution_passes_its_check_and_is_told_so(exercise, capsys)
+    test_a_stub_fails_its_check_whichever_part_is_missing(exercise, builder)
+    assert len(set(unsolved(builder, TWICE))) == 3
+    square = ("def twice(x, again=False):\n    return x * x", "square")
+    test_a_check_says_why_an_answer_is_wrong(exercise, *square)
+
+
+@pytest.mark.parametrize(
+    ("at", "change", "words"),
+    [
+        (1, {"source": "Hint: add."}, "no task with a hint"),
+        (1, {"source": TASK.replace("</summary>\n\n", "</summary>\n")}, "no task with a hint"),
+        (1, {"cell_type": "code", "source": "1"}, "no task with a hint"),
+        (3, {"metadata": {}}, "no check after"),
+        (2, {"metadata": {}}, "no exercise before"),
+        (2, {"source": TWICE + "\ntwice(3)"}, "more than imports and a function"),
+        (4, {"source": "twice(3)"}, "needs 'twice'"),
+        (4, {"source": "def f(twice):\n    return three + twice"}, "needs 'three'"),
+        (4, {"source": "[twice(i) for i in range(3)]"}, "needs 'twice'"),
+    ],
+)
+def test_a_broken_contract_is_seen(small, at, change, words):
+    small.cells[at].update(nbformat.from_dict(change))
+    assert any(words in fault for fault in faults(small))
+
+
+def test_exercises_hold_stubs_and_no_outputs(small, builder):
+    small.cells[3].update(execution_count=2, outputs=[new_output("stream", text="right")])
+    made = builder.exercises(small, "07_small")
+    header, title, task, exercise, check, later = made.cells
+    assert "[07_small](../07_small.ipynb)" in header.source and "in `twice`;" in header.source
+    assert "[Before](../00_start_here.ipynb), [web](https://a.b/../c)" in title.source
+    assert "](../../README.md)" in task.source and HINT.search(task.source)
+    assert exercise.source == STUB and exercise.metadata.tags == ["exercise"]
+    assert check.source == CHECK and check.execution_count is None and check.outputs == []
+    assert check.metadata.tags == ["check", "nbval-check-output", "raises-exception"]
+    assert later.source == small.cells[4].source
+    assert [cell.id for cell in made.cells] == [f"small-{i:02}" for i in range(6)]
+    assert small.cells[2].source == TWICE and small.cells[3].outputs
+    nbformat.validate(made)
+
+
+@pytest.mark.parametrize(
+    ("lesson", "exercise"),
+    [
+        ('"../build/x"', '"../../build/x"'),
+        ("f'../build/{name}'", "f'../../build/{name}'"),
+        ('Path("..") / "../../a"', 'Path("../..") / "../../../a"'),
+        ("!ls ../build", "!ls ../../build"),
+        ('f"{root}/../x", "....", x[..., 0]', 'f"{root}/../x", "....", x[..., 0]'),
+    ],
+)
+def test_paths_are_those_of_one_folder_deeper(lesson, exercise, builder):
+    assert builder.one_deeper(lesson, markdown=False) == exercise
+    assert builder.one_deeper(f"`{lesson}`", markdown=True) == f"`{exercise}`"
+
+
+@pytest.mark.parametrize(
+    ("lesson", "exercise"),
+    [
+        ("[a](../README.md#b)", "[a](../../README.md#b)"),
+        ("![a](b.png) [c](./d.ipynb)", "![a](../b.png) [c](../d.ipynb)"),
+        ("[a](#b) [c](/d) [e](mailto:f) ![g](attachment:h.png)", None),
+    ],
+)
+def test_links_are_those_of_one_folder_deeper(lesson, exercise, builder):
+    assert builder.one_deeper(lesson, markdown=True) == (exercise or lesson)
+
+
+def test_a_lesson_without_exercise_gets_none(small, builder, tmp_path):
+    small.cells[2:4] = []
+    nbformat.write(small, tmp_path / "07_small.ipynb")
+    builder.main([], tmp_path)
+    assert not (tmp_path / "exercises").exists()
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        TWICE.replace(END, ""),
+        TWICE.replace(BEGIN, ""),
+        TWICE.replace(f"{BEGIN}\n", f"{BEGIN}\n    {BEGIN}\n"),
+        "def twice(x):\n    return 2 * x",
+        TWICE + "\n\ndef thrice(x):\n    return 3 * x",
+    ],
+)
+def test_a_solution_that_cannot_be_cut_out_is_an_error(source, builder):
+    with pytest.raises(ValueError, match="expected one function and pairs of lines"):
+        builder.stub(source)
+
+
+def test_a_solution_is_not_given_away_for_lack_of_a_tag(small, builder):
+    small.cells[2].metadata = {}
+    with pytest.raises(ValueError, match="07_small: a solution in a cell without tag"):
+        builder.exercises(small, "07_small")
+
+
+def test_the_same_lesson_gives_the_same_bytes(small, builder, tmp_path):
+    lesson = tmp_path / "07_small.ipynb"
+    nbformat.write(small, lesson)
+    before, made = lesson.read_bytes(), []
+    for _ in range(2):
+        builder.main([], tmp_path)
+        made.append((tmp_path / "exercises" / lesson.name).read_bytes())
+    assert made[0] == made[1] and lesson.read_bytes() == before
+
+
+def test_saved_lessons_show_stills_and_nothing_of_the_day(small, builder):
+    picker = {WIDGET: {"model_id": "a"}, "text/html": "<img>", "text/plain": "Picker()"}
+    bar = {WIDGET: {"model_id": "b"}, "text/plain": "  0%"}
+    small.cells[4].outputs = [new_output("display_data", data) for data in (bar, picker, bar)]
+    volatile = {"execution": {"shell": "now"}, "ExecuteTime": {"start": "now"}, "scrolled": True}
+    small.cells[4].metadata = nbformat.from_dict({"tags": ["kept"], **volatile})
+    small.metadata = nbformat.from_dict(
+        {"language_info": {"name": "python", "version": "3.11.7"}, "widgets": {"state": {}}}
+    )
+    builder.tidy(small, "07_small")
+    (still,) = small.cells[4].outputs
+    assert still.data == {"text/html": "<img>", "text/plain": "Picker()"}
+    assert small.cells[4].metadata == {"tags": ["kept"]}
+    assert small.metadata == {"language_info": {"name": "python"}}
+    nbformat.validate(small)
+
+
+def test_executing_saves_outputs_the_same_way_each_time(small, builder, tmp_path):
+    small.cells[2].source = TWICE.replace("import torch\n", "")
+    nbformat.write(small, tmp_path / "07_small.ipynb")
+    saved = []
+    for _ in range(2):
+        builder.main(["--execute", "notebooks/07_small.ipynb"], tmp_path)
+        saved.append((tmp_path / "07_small.ipynb").read_bytes())
+    lesson = nbformat.reads(saved[0].decode(), 4)
+    assert [c.execution_count for c in lesson.cells if c.cell_type == "code"] == [1, 2, 3]
+    assert [output.text for output in lesson.cells[-1].outputs] == ["6\n8\n"]
+    assert saved[0] == saved[1] and python_version() not in saved[0].decode()
+
+
+def test_a_lesson_that_fails_is_not_saved(small, builder, tmp_path):
+    small.cells[4].source = "1 / 0"
+    nbformat.write(small, tmp_path / "07_small.ipynb")
+    before = (tmp_path / "07_small.ipynb").read_bytes()
+    with pytest.raises(CellExecutionError, match="1 / 0"):
+        builder.main(["--execute"], tmp_path)
+    assert (tmp_path / "07_small.ipynb").read_bytes() == before
+
+
+def test_an_unknown_lesson_is_wrong_usage(builder, capsys):
+    with pytest.raises(SystemExit):
+        builder.main(["--execute", "99"])
+    assert "invalid choice: '99'" in capsys.readouterr().err
