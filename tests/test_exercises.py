@@ -21,7 +21,91 @@ LESSONS = {path.stem: nbformat.read(path, 4) for path in sorted(NOTEBOOKS.glob("
 
 # The answers that a class is likely to get wrong, and words that the check must then say:
 # {function: [(source of the wrong answer, words of the message), ...]}.
-WRONG: dict[str, list[tuple[str, str]]] = {}
+MY_GRAD_CAM = """import torch
+
+def my_grad_cam(features, logits, target):
+    score = logits.gather(1, target[:, None]).sum()
+    (gradient,) = torch.autograd.grad(score, features, retain_graph=True)
+    return (gradient.mean(dim=(2, 3), keepdim=True) * features).sum(dim=1).relu()
+"""
+MY_TRIPLET = """import torch
+
+def my_triplet(product, good, bad, margin):
+    def distance(gap):
+        return torch.linalg.vector_norm(gap.flatten(1), dim=1)
+    good, bad = distance(product - good), distance(product - bad)
+    return (good - bad + margin).relu()
+"""
+WRONG: dict[str, list[tuple[str, str]]] = {
+    "my_information": [
+        (
+            "def my_information(table):\n"
+            "    joint = table / table.sum()\n"
+            "    expected = joint.sum(axis=1, keepdims=True) * joint.sum(axis=0, keepdims=True)\n"
+            "    with np.errstate(all='ignore'):\n"
+            "        return (joint * np.log(joint / expected)).sum()\n",
+            "leave the empty cells out",
+        ),
+        ("def my_information(table):\n    return 1.0\n", "equal counts should give 0"),
+        (
+            "def my_information(table):\n    return 1e9 if 0 in table else 0.0\n",
+            "divided by their sum",
+        ),
+        (
+            "def my_information(table):\n    return 1.0 if 0 in table else 0.0\n",
+            "log(2) = 0.69 nats, not 1.00",
+        ),
+    ],
+    "my_grad_cam": [
+        (MY_GRAD_CAM.replace(".sum(dim=1).relu()", ".relu()"), "a map an image"),
+        (MY_GRAD_CAM.replace(".relu()", ""), "ReLU missing"),
+        (MY_GRAD_CAM.replace("target[:, None]", "0 * target[:, None]"), "its own target"),
+        (MY_GRAD_CAM.replace(".mean(", ".sum("), "mean* over space"),
+    ],
+    "my_share": [
+        (
+            "def my_share(cam, mask):\n    return (cam * mask).sum() / cam.sum()\n",
+            "one share an image",
+        ),
+        (
+            "def my_share(cam, mask):\n"
+            "    return (cam * mask).sum(dim=(1, 2)) / (cam.sum(dim=(1, 2)) + 1e-8)\n",
+            "should be NaN",
+        ),
+        (
+            "def my_share(cam, mask):\n"
+            "    inside = (cam * mask).sum(dim=(1, 2)) / mask.sum(dim=(1, 2))\n"
+            "    return inside + 0 / cam.sum(dim=(1, 2))\n",
+            "not of the mask",
+        ),
+        (
+            "def my_share(cam, mask):\n"
+            "    return (cam * ~mask).sum(dim=(1, 2)) / cam.sum(dim=(1, 2))\n",
+            "expected 0.75 and 0",
+        ),
+    ],
+    "my_ranking": [
+        (
+            "def my_ranking(share, right, label):\n"
+            "    share = share.nan_to_num(0.5)\n"
+            "    return int(share.argmax()), int(share.argmin())\n",
+            "it would teach a mistake",
+        ),
+        ("def my_ranking(share, right, label):\n    return 3, 4\n", "share 0.7"),
+        ("def my_ranking(share, right, label):\n    return 1, 5\n", "empty map"),
+        ("def my_ranking(share, right, label):\n    return 1, 2\n", "an oddity of a class"),
+        ("def my_ranking(share, right, label):\n    return 1, 3\n", "expected place 4"),
+    ],
+    "my_triplet": [
+        (MY_TRIPLET.replace(".relu()", ".relu().mean()"), "one loss an image"),
+        (MY_TRIPLET.replace("good - bad", "bad - good"), "wrong way round"),
+        (MY_TRIPLET.replace(".relu()", ""), "maximum with zero"),
+        (
+            MY_TRIPLET.replace("vector_norm(gap.flatten(1)", "vector_norm(gap.flatten(1).square()"),
+            "*root* of the summed",
+        ),
+    ],
+}
 
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 HINT = re.compile(
@@ -173,6 +257,10 @@ def test_a_stub_fails_its_check_whichever_part_is_missing(exercise, builder):
 @each_exercise
 def test_every_exercise_has_a_wrong_answer(exercise):
     assert WRONG.get(exercise.name), f"add a wrong answer of {exercise.name} to WRONG in this file"
+
+
+def test_there_are_exercises():
+    assert EXERCISES
 
 
 def test_every_wrong_answer_has_one_exercise():
