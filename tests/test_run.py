@@ -6,7 +6,8 @@ import pytest
 import torch
 from test_table import _write
 
-from xbl_kit.run import exbl, reproduce, summary
+from xbl_kit.run import exbl, open_run, reproduce, summary
+from xbl_kit.run.evaluate import evaluate
 
 MODELS = ("unrefined", "control", "exbl", "oracle")
 SMALL = {"size": 32, "unrefined": {"epochs": 6, "lr": 3e-3}, "refine": {"epochs": 2, "lr": 1e-3}}
@@ -76,6 +77,19 @@ def test_a_seed_repeats_itself_and_a_pick_can_be_replayed(tmp_path):
     assert _without_time(first) == _without_time(again)
     other = reproduce("exbl", seed=1, device="cpu")
     assert _without_time(first) != _without_time(other) | {"seed": 0}
+
+
+def test_a_finished_run_is_opened_as_it_was_left(tmp_path):
+    results = reproduce("exbl", out=tmp_path, seed=1, device="cpu")
+    run = open_run(tmp_path)
+    assert run.results == results and list(run.models) == list(results["models"])
+    for name, model in run.models.items():
+        for split, found in results["models"][name]["splits"].items():
+            assert evaluate(model, run.data, run.rows[split], ["age"]) == found
+    assert run.exemplar.summary() == results["exemplars"]
+    (tmp_path / "results.json").unlink()
+    with pytest.raises(FileNotFoundError, match="no finished run"):
+        open_run(tmp_path)
 
 
 def test_a_stopped_run_is_resumed(tmp_path, monkeypatch):

@@ -53,6 +53,7 @@ def live_curves() -> Callable[[dict], None]:
                 values = [past[part][loss] for past in history]
                 axes.plot(epochs, values, style, marker=".", label=part)
             axes.set(title=f"{loss} loss", xlabel="epoch", ylim=(0, None))
+            axes.xaxis.get_major_locator().set_params(integer=True)
             axes.legend(frameon=False)
         ends = ", ".join(f"{loss} {record['val'][loss]:.3f}" for loss in losses)
         alt = f"Losses by epoch, training and validation; validation at epoch {epochs[-1]}: {ends}."

@@ -1,9 +1,18 @@
 """Experiments from data to results.json, the same for the command line and the lessons."""
 
-from xbl_kit.run.exbl import PRESETS, prepare, reproduce_exbl
+from xbl_kit.run.exbl import PRESETS, Run, open_run, prepare, reproduce_exbl
 from xbl_kit.run.report import by_split, maps_of, summary
 
-__all__ = ["PRESETS", "by_split", "maps_of", "prepare", "reproduce", "summary"]
+__all__ = [
+    "PRESETS",
+    "Run",
+    "by_split",
+    "maps_of",
+    "open_run",
+    "prepare",
+    "reproduce",
+    "summary",
+]
 
 EXPERIMENTS = {"exbl": reproduce_exbl}
 

@@ -4,11 +4,12 @@ import copy
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from jaxtyping import Int
 from torch import Tensor
 
-from xbl_kit.checkpoint import write_json, write_whole
+from xbl_kit.checkpoint import load_json, load_model, write_json, write_whole
 from xbl_kit.data import Dataset, confound, open_dataset
 from xbl_kit.exemplar import Exemplar
 from xbl_kit.methods import Erm, ExBL
@@ -90,18 +91,9 @@ def reproduce_exbl(
     if resume and (finished := finished_run(out, settings)):
         return finished
     picked = None if exemplars == "auto" else Exemplar.load(exemplars)
-    dataset, rows = prepare(data, root, size=plan["size"], confounders=confounders, seed=seed)
+    dataset, rows, model = _open(settings)
     if not picked:
         region_pixels(dataset[0], region)  # a region of no use is said before hours of training
-    model = build_classifier(
-        plan["backbone"],
-        len(dataset.classes),
-        weights=None if weights == "none" else weights,
-        hidden=plan["hidden"],
-        seed=seed,
-    )
-    stem = cache_stem(model, dataset.images, cache_folder() / "stems")
-    dataset = dataclasses.replace(dataset, stem=stem)
     out = open_folder(out, settings, resume)
     models, trained, exemplar = _train(
         model, dataset, rows, plan, picked, region, out=out, seed=seed, device=device
@@ -126,6 +118,52 @@ def reproduce_exbl(
         draw_figures(results, models, dataset, rows, out)
         write_json(out / "results.json", results)
     return results
+
+
+class Run(NamedTuple):
+    """A finished run: its results, data, rows by name, trained models by name, and exemplar."""
+
+    results: dict
+    data: Dataset
+    rows: Rows
+    models: dict[str, Classifier]
+    exemplar: Exemplar
+
+
+def open_run(out: str | Path) -> Run:
+    """What a finished run left in the folder `out`, to go on with.
+
+    The data are opened again, from where the run had them.
+
+    Raises FileNotFoundError where no run came to its end.
+    """
+    out = Path(out)
+    results, settings = load_json(out / "results.json"), load_json(out / "run.json")
+    if results is None or settings is None:
+        raise FileNotFoundError(f"{out}: no finished run; `reproduce(..., out={str(out)!r})` first")
+    data, rows, model = _open(settings)
+    models = {name: copy.deepcopy(model) for name in results["models"]}
+    for name, one in models.items():
+        load_model(one, out / f"model-{name}.safetensors")
+    return Run(results, data, rows, models, Exemplar.load(out / "exemplar.npz"))
+
+
+def _open(settings: dict) -> tuple[Dataset, Rows, Classifier]:
+    """The data with its frozen prefix cached, the rows, and the untrained model of a run."""
+    plan, given = (
+        PRESETS[settings["preset"]],
+        {key: settings[key] for key in ("confounders", "seed")},
+    )
+    data, rows = prepare(settings["data"], settings["root"], size=plan["size"], **given)
+    model = build_classifier(
+        plan["backbone"],
+        len(data.classes),
+        weights=None if settings["weights"] == "none" else settings["weights"],
+        hidden=plan["hidden"],
+        seed=settings["seed"],
+    )
+    stem = cache_stem(model, data.images, cache_folder() / "stems")
+    return dataclasses.replace(data, stem=stem), rows, model
 
 
 def prepare(
