@@ -21,6 +21,14 @@ LESSONS = {path.stem: nbformat.read(path, 4) for path in sorted(NOTEBOOKS.glob("
 
 # The answers that a class is likely to get wrong, and words that the check must then say:
 # {function: [(source of the wrong answer, words of the message), ...]}.
+MY_INFORMATION = """import numpy as np
+
+def my_information(table):
+    joint = table / table.sum()
+    expected = np.outer(joint.sum(axis=1), joint.sum(axis=0))
+    seen = joint > 0
+    return (joint[seen] * np.log(joint[seen] / expected[seen])).sum()
+"""
 MY_GRAD_CAM = """import torch
 
 def my_grad_cam(features, logits, target):
@@ -47,6 +55,7 @@ WRONG: dict[str, list[tuple[str, str]]] = {
             "leave the empty cells out",
         ),
         ("def my_information(table):\n    return 1.0\n", "equal counts should give 0"),
+        (MY_INFORMATION.replace(".sum(axis=0)", ".sum(axis=1)"), "rows and columns"),
         (
             "def my_information(table):\n    return 1e9 if 0 in table else 0.0\n",
             "divided by their sum",
@@ -60,7 +69,7 @@ WRONG: dict[str, list[tuple[str, str]]] = {
         (MY_GRAD_CAM.replace(".sum(dim=1).relu()", ".relu()"), "a map an image"),
         (MY_GRAD_CAM.replace(".relu()", ""), "ReLU missing"),
         (MY_GRAD_CAM.replace("target[:, None]", "0 * target[:, None]"), "its own target"),
-        (MY_GRAD_CAM.replace(".mean(", ".sum("), "mean* over space"),
+        (MY_GRAD_CAM.replace(".mean(", ".sum("), "mean of the gradient over space?"),
     ],
     "my_share": [
         (
@@ -81,25 +90,36 @@ WRONG: dict[str, list[tuple[str, str]]] = {
         (
             "def my_share(cam, mask):\n"
             "    return (cam * ~mask).sum(dim=(1, 2)) / cam.sum(dim=(1, 2))\n",
-            "expected 0.75 and 0",
+            "*outside* the mask",
         ),
     ],
     "my_ranking": [
         (
-            "def my_ranking(share, right, label):\n"
+            "import torch\ndef my_ranking(share, right, label):\n"
             "    share = share.nan_to_num(0.5)\n"
             "    return int(share.argmax()), int(share.argmin())\n",
             "it would teach a mistake",
         ),
-        ("def my_ranking(share, right, label):\n    return 3, 4\n", "share 0.7"),
-        ("def my_ranking(share, right, label):\n    return 1, 5\n", "empty map"),
-        ("def my_ranking(share, right, label):\n    return 1, 2\n", "an oddity of a class"),
-        ("def my_ranking(share, right, label):\n    return 1, 3\n", "expected place 4"),
+        ("import torch\ndef my_ranking(share, right, label):\n    return 3, 4\n", "share 0.7"),
+        (
+            "import torch\ndef my_ranking(share, right, label):\n    return int(share.argmax()), 4\n",
+            "NaN",
+        ),
+        ("import torch\ndef my_ranking(share, right, label):\n    return 1, 5\n", "empty map"),
+        (
+            "import torch\ndef my_ranking(share, right, label):\n    return 1, 2\n",
+            "an oddity of a class",
+        ),
+        (
+            "import torch\ndef my_ranking(share, right, label):\n    return 1, 3\n",
+            "expected place 4",
+        ),
     ],
     "my_triplet": [
         (MY_TRIPLET.replace(".relu()", ".relu().mean()"), "one loss an image"),
         (MY_TRIPLET.replace("good - bad", "bad - good"), "wrong way round"),
         (MY_TRIPLET.replace(".relu()", ""), "maximum with zero"),
+        (MY_TRIPLET.replace("+ margin).relu()", ").relu() + margin"), "then comes the ReLU"),
         (
             MY_TRIPLET.replace("vector_norm(gap.flatten(1)", "vector_norm(gap.flatten(1).square()"),
             "*root* of the summed",
