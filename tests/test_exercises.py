@@ -102,7 +102,8 @@ WRONG: dict[str, list[tuple[str, str]]] = {
         ),
         ("import torch\ndef my_ranking(share, right, label):\n    return 3, 4\n", "share 0.7"),
         (
-            "import torch\ndef my_ranking(share, right, label):\n    return int(share.argmax()), 4\n",
+            "import torch\ndef my_ranking(share, right, label):\n"
+            "    return int(share.argmax()), 4\n",
             "NaN",
         ),
         ("import torch\ndef my_ranking(share, right, label):\n    return 1, 5\n", "empty map"),
