@@ -20,7 +20,8 @@ $(VENV)/installed: pyproject.toml constraints.txt
 
 run: setup ## run all lessons on the phantom, write build/*.html, print the results
 	mkdir -p build
-	$(BIN)/jupyter nbconvert --log-level WARN --execute --to html --output-dir build $(LESSONS)
+	$(BIN)/jupyter nbconvert --log-level WARN --execute --to html --output-dir build \
+		--ExecutePreprocessor.store_widget_state=False $(LESSONS)
 	$(BIN)/xbl-kit reproduce exbl --out build/start-here --resume
 
 test: setup lint ## run every test, and every lesson against its saved outputs
