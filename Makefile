@@ -24,9 +24,10 @@ run: setup ## run all lessons on the phantom, write build/*.html, print the resu
 	$(BIN)/xbl-kit reproduce exbl --out build/start-here --resume
 
 test: setup lint ## run every test, and every lesson against its saved outputs
-	$(BIN)/pytest
+	$(BIN)/pytest -m "not slow"
 	$(BIN)/pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=900 \
 		-o filterwarnings=default notebooks
+	$(BIN)/pytest -m slow
 
 lint: setup ## check style, imports between floors, and formatting
 	$(BIN)/ruff check .
