@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from playwright.sync_api import expect
 
 import xbl_kit.widgets
 
@@ -198,6 +199,10 @@ def test_a_filter_that_leaves_nothing_says_so(show):
     assert page.locator(".xbl-count").inner_text() == "0 of 3"
     page.get_by_role("button", name="Good").click()
     assert _picks(page) == [None, None]
+    assert page.locator("[aria-live]").inner_text() == "The filters leave nothing to pick"
+    page.get_by_label("Class").select_option("all")
+    page.get_by_label("Prediction").select_option("all")
+    assert page.locator("[role=option]:visible").count() == 3
 
 
 def test_opacity_and_outline_send_nothing(show):
@@ -243,24 +248,75 @@ def test_maps_are_drawn_as_torch_resizes_them(show):
     assert (expected - found).abs().max() <= 6  # one step of the 8-bit map
 
 
-def test_300_thumbnails_are_quick(show):
+def test_300_thumbnails_are_quick(show, fade_ms):
     page = show(n=300, size=128)
-    steps = page.evaluate(
-        """async () => {
-          const slider = document.querySelector("input[type=range]");
-          const frame = () => new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
-          const times = [];
-          for (let value = 5; value <= 100; value += 5) {
-            await frame();
-            const start = performance.now();
-            slider.value = value;
-            slider.dispatchEvent(new Event("input"));
-            document.querySelector(".xbl-picker").getBoundingClientRect(); // style and layout
-            times.push(performance.now() - start);
-          }
-          return times.sort((a, b) => a - b);
-        }"""
-    )
-    print(f"drawn in {page.drawn_ms:.0f} ms, opacity step {steps[10]:.1f} to {steps[-1]:.1f} ms")
-    # The aim is 2,500 and 20 ms; a loaded machine gets twice that.
-    assert page.drawn_ms < 5000 and steps[10] < 40
+    step = fade_ms(page)
+    print(f"drawn in {page.drawn_ms:.0f} ms, opacity step {step:.1f} ms")
+    # The aim is 2,500 and 20 ms; a loaded machine gets three times that.
+    assert page.drawn_ms < 7500 and step < 60
+
+
+def test_tab_reaches_all_in_order_and_leaves(show):
+    page = show()
+    seen = []
+    for _ in range(10):
+        page.keyboard.press("Tab")
+        focused = "(({ labels, innerText }) => labels?.[0]?.innerText ?? innerText)"
+        seen.append(page.evaluate(f"{focused}(document.activeElement)").split("\n")[0])
+    assert seen[:6] == ["Class", "Prediction", "Sort", "Map opacity", "Outline", "A"]
+    assert seen[6:9] == ["\u2713 Goodg", "\u2715 Badb", "Undou"]
+    assert seen[9] == "Class"  # nothing else is on this page
+
+
+_TREE = r"""
+- group "View":
+  - combobox "Class"
+  - combobox "Prediction"
+  - combobox "Sort"
+  - slider "Map opacity": "55"
+  - checkbox "Outline"
+- listbox "Explanations":
+  - option /Row 0, A, predicted B, 0% of the map in the lungs, .* picked as good/ [selected]
+  - option /Row 10, B, predicted right, .*, picked as bad/ [selected]
+  - option /Row 20, C, predicted right, 18% of the map in the lungs, [0-9]+% confident$/
+- group "Pick":
+  - button "GOOD Good"
+  - button "BAD Bad"
+  - button "Undo"
+  - status "shown": 12 of 12
+- region "good picks":
+  - paragraph: "Row 0: A, predicted B, 0% in the lungs"
+  - figure:
+    - img "image of row 0"
+  - figure:
+    - img "map of row 0"
+- region "bad picks":
+  - figure:
+    - img "image of row 10"
+- status: Row 10 picked as bad
+""".replace("GOOD", "\u2713").replace("BAD", "\u2715")
+
+
+def test_the_accessibility_tree_says_all(show):
+    page = show(n=12)
+    _enter(page)
+    for key in ("g", "ArrowRight", "b"):
+        page.keyboard.press(key)
+    expect(page.locator(".xbl-picker")).to_match_aria_snapshot(_TREE)
+
+
+def test_marks_do_not_hang_on_colour(show):
+    page = show(n=12)
+    page.evaluate("model.set('good', 10), model.set('bad', 20)")
+    marks = page.locator("[role=option] .xbl-badge").all_inner_texts()
+    assert marks == ["\u2713 good", "\u2715 bad"]
+    assert page.locator("[role=option] .xbl-wrong").first.inner_text() == "\u2192 B"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_texts_are_readable_on_a_page_that_is(scheme, show, contrasts):
+    page = show(n=12)
+    page.emulate_media(color_scheme=scheme)
+    page.evaluate("model.set('good', 10)")
+    found = contrasts(page)
+    assert len(found) >= 12 and min(found.values()) >= 4.5, found

@@ -1,8 +1,8 @@
 // The front end of ExemplarPicker: thumbnails, keyboard, picks and the compare pane.
 // Opacity, outline, filters and sorting live here alone; only picks reach the kernel.
 
+const KINDS = ["good", "bad"];
 const MARKS = { good: "\u2713", bad: "\u2715" };
-const OTHER = { good: "bad", bad: "good" };
 const KEYS_HELP =
   "Arrow keys move, g marks good, b marks bad, the same key again takes it back, " +
   "u undoes, Escape leaves the grid.";
@@ -20,6 +20,13 @@ function h(tag, attributes = {}, ...children) {
 }
 
 const percent = (share) => (share == null ? "–" : `${Math.round(share * 100)}%`);
+
+/** What one can sort by: its name, and what stands below a thumbnail then. */
+const MEASURES = {
+  row: ["row", (item) => `row ${item.row}`],
+  share: ["in lungs", (item) => `${percent(item.share)} in lungs`],
+  confidence: ["confidence", (item) => `${percent(item.confidence)} confident`],
+};
 
 const bytes = (view) => new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
 
@@ -77,6 +84,18 @@ function paintMap(canvas, values, colours, veil) {
     pixels.data[4 * i + 3] = veil ? Math.sqrt(values[i] / 255) * 255 : 255;
   }
   context.putImageData(pixels, 0, 0);
+  return canvas;
+}
+
+/** Multiply an image by a resized map. What is left is dim, so its brightest grey becomes white. */
+function paintProduct(canvas, values) {
+  const context = canvas.getContext("2d");
+  const pixels = context.getImageData(0, 0, canvas.width, canvas.height);
+  const product = values.map((value, i) => value * pixels.data[4 * i]);
+  const brightest = product.reduce((a, b) => Math.max(a, b), 1);
+  product.forEach((value, i) => pixels.data.fill((value / brightest) * 255, 4 * i, 4 * i + 3));
+  context.putImageData(pixels, 0, 0);
+  return canvas;
 }
 
 /** The line where a resized map crosses `level`, by marching squares. */
@@ -114,60 +133,48 @@ function paintOutline(canvas, values) {
     Object.assign(context, { strokeStyle, lineWidth: share * canvas.width, lineCap: "round" });
     context.stroke(path);
   }
+  return canvas;
 }
 
 /** What draws one image, map, product or outline of the picker's data as a canvas. */
-function painter(state, sheet) {
-  const size = state.image;
+function painter({ image: size, map: cells, across, colours }, sheet) {
   const [height, width] = size;
   const blank = (kind) => h("canvas", { class: `xbl-${kind}`, width, height });
-  const image = ({ at }, canvas = blank("image")) => {
-    const [x, y] = [(at % state.across) * width, Math.floor(at / state.across) * height];
+  const levels = (item) => upsample(item.map, cells, size);
+  const image = ({ at }, kind = "image") => {
+    const canvas = blank(kind);
+    const [x, y] = [(at % across) * width, Math.floor(at / across) * height];
     canvas.getContext("2d").drawImage(sheet, x, y, width, height, 0, 0, width, height);
     return canvas;
   };
-  const map = (item, veil) => {
-    const canvas = blank(veil ? "veil" : "map");
-    paintMap(canvas, upsample(item.map, state.map, size), state.colours, veil);
-    return canvas;
+  return {
+    image,
+    map: (item) => paintMap(blank("map"), levels(item), colours, false),
+    veil: (item) => paintMap(blank("veil"), levels(item), colours, true),
+    outline: (item) => paintOutline(blank("outline"), levels(item)),
+    product: (item) => paintProduct(image(item, "product"), levels(item)),
   };
-  const outline = (item) => {
-    const canvas = blank("outline");
-    paintOutline(canvas, upsample(item.map, state.map, size));
-    return canvas;
-  };
-  const product = (item) => {
-    const canvas = image(item, blank("product"));
-    const pixels = canvas.getContext("2d").getImageData(0, 0, width, height);
-    upsample(item.map, state.map, size).forEach((value, i) => {
-      for (let c = 4 * i; c < 4 * i + 3; c++) pixels.data[c] *= value / 255;
-    });
-    canvas.getContext("2d").putImageData(pixels, 0, 0);
-    return canvas;
-  };
-  return { image, map, outline, product };
 }
 
 /** The picks as lists of rows, whatever form the model keeps them in; only picks are undone. */
 function makePicks(model, several) {
   const past = [];
-  const of = (kind) => (several ? model.get(kind) : [model.get(kind)].filter((r) => r != null));
+  const of = (kind) => [model.get(kind) ?? []].flat();
   const store = (picks) => {
-    for (const kind of ["good", "bad"])
-      model.set(kind, several ? picks[kind] : (picks[kind][0] ?? null));
+    for (const kind of KINDS) model.set(kind, several ? picks[kind] : (picks[kind][0] ?? null));
     model.save_changes();
   };
   const toggle = (kind, row) => {
-    const before = { good: of("good"), bad: of("bad") };
-    const without = (rows) => rows.filter((other) => other !== row);
-    const had = before[kind].includes(row);
-    const kept = several || had ? without(before[kind]) : [];
-    past.push(before);
-    store({ [kind]: had ? kept : [...kept, row], [OTHER[kind]]: without(before[OTHER[kind]]) });
+    const had = of(kind).includes(row);
+    const [good, bad] = KINDS.map((one) => of(one).filter((other) => other !== row));
+    const next = { good, bad };
+    if (!had) next[kind] = several ? [...next[kind], row] : [row];
+    past.push({ good: of("good"), bad: of("bad") });
+    store(next);
     return !had;
   };
   const undo = () => past.length > 0 && (store(past.pop()), true);
-  const kindOf = (row) => ["good", "bad"].find((kind) => of(kind).includes(row));
+  const kindOf = (row) => KINDS.find((kind) => of(kind).includes(row));
   return { of, toggle, undo, kindOf };
 }
 
@@ -177,51 +184,182 @@ const badge = (kind) =>
 const verdict = (item) =>
   item.right ? `${item.label}, predicted right` : `${item.label}, predicted ${item.predicted}`;
 
+/** All that the caption says and the picture shows, in words. */
+function describe(item, kind) {
+  const measures = [[item.share, "of the map in the lungs"], [item.confidence, "confident"]]
+    .filter(([value]) => value != null).map(([value, text]) => `, ${percent(value)} ${text}`);
+  const picked = kind ? `, picked as ${kind}` : "";
+  return `Row ${item.row}, ${verdict(item)}${measures.join("")}${picked}`;
+}
+
 /** One thumbnail: an option of the listbox, with its layers and caption. */
 function makeThumbnail(item, paint) {
-  const picture = h("div", { class: "xbl-picture" }, paint.image(item), paint.map(item, true));
+  const picture = h("div", { class: "xbl-picture" }, paint.image(item), paint.veil(item));
   const caption = h("div", { class: "xbl-caption", "aria-hidden": "true" },
     h("span", {}, item.label),
     ...(item.right ? [] : [h("span", { class: "xbl-wrong" }, `\u2192 ${item.predicted}`)]),
-    h("span", { class: "xbl-figures" }, `#${item.row}`, h("span", { class: "xbl-measure" })));
-  return h("div", { role: "option", tabindex: -1, class: "xbl-option", title: verdict(item) },
-    picture, caption);
+    h("span", { class: "xbl-measure" }));
+  const option = h("div", { role: "option", tabindex: -1, class: "xbl-option" }, picture, caption);
+  return Object.assign(option, { item });
 }
 
-/** Both picks at full size: image, map and their product, which is what eXBL compares. */
-function makeCard(kind, rows, byRow, paint) {
+/** One pick at full size: image, map and their product, which is what eXBL compares. */
+function makePick(item, paint) {
   const figure = (canvas, name) => {
     canvas.setAttribute("role", "img");
-    canvas.setAttribute("aria-label", name);
+    canvas.setAttribute("aria-label", `${name} of row ${item.row}`);
     return h("figure", {}, canvas, h("figcaption", { "aria-hidden": "true" }, name));
   };
-  const shown = rows.map((row) => {
-    const item = byRow.get(row);
-    const lungs = item.share == null ? "" : `, ${percent(item.share)} in the lungs`;
-    return h("div", { class: "xbl-pick" },
-      h("p", {}, h("b", {}, `Row ${row}`), `: ${verdict(item)}${lungs}`),
-      h("div", { class: "xbl-triple" }, figure(paint.image(item), "image"),
-        figure(paint.map(item, false), "map"), figure(paint.product(item), "image \u00d7 map")));
-  });
-  const empty = h("p", { class: "xbl-none" }, `No ${kind} explanation yet: press ${kind[0]}.`);
-  return h("section", { class: `xbl-card xbl-${kind}`, "aria-label": `${kind} picks` },
-    badge(kind), ...(shown.length ? shown : [empty]));
+  const lungs = item.share == null ? "" : `, ${percent(item.share)} in the lungs`;
+  return h("div", { class: "xbl-pick" },
+    h("p", {}, h("b", {}, `Row ${item.row}`), `: ${verdict(item)}${lungs}`),
+    h("div", { class: "xbl-triple" }, figure(paint.image(item), "image"),
+      figure(paint.map(item), "map"), figure(paint.product(item), "image \u00d7 map")));
 }
 
-const select = (label, options, change) =>
-  h("label", {}, label, h("select", { onchange: change },
-    ...options.map(([value, text]) => h("option", { value }, text))));
+function makeCard(kind, items, paint) {
+  const empty = h("p", { class: "xbl-none" }, `No ${kind} explanation yet: press ${kind[0]}.`);
+  return h("section", { class: `xbl-card xbl-${kind}`, "aria-label": `${kind} picks` },
+    badge(kind), ...(items.length ? items.map((item) => makePick(item, paint)) : [empty]));
+}
 
-function sortOptions(state) {
-  const known = [["share", "in lungs"], ["confidence", "confidence"]];
-  return [["row,1", "row"]].concat(
-    known.filter(([key]) => state[key]).flatMap(([key, text]) =>
-      [[`${key},-1`, `${text}, high first`], [`${key},1`, `${text}, low first`]]));
+/** What stands above the grid; it changes what is shown, and tells the kernel nothing. */
+function makeToolbar(ui) {
+  const select = (label, name, options) =>
+    h("label", {}, label,
+      h("select", { onchange: (event) => look(ui, { [name]: event.target.value }) },
+        ...options.map(([value, text = value]) => h("option", { value }, text))));
+  const sorts = ["share", "confidence"].filter((key) => ui[key]).flatMap((key) =>
+    [["-1", "high first"], ["1", "low first"]].map(([sign, order]) =>
+      [`${key},${sign}`, `${MEASURES[key][0]}, ${order}`]));
+  const fade = ({ target }) => ui.root.style.setProperty("--xbl-opacity", target.value / 100);
+  return h("div", { class: "xbl-bar", role: "group", "aria-label": "View" },
+    select("Class", "label", [["", "all"], ...ui.classes.map((name) => [name])]),
+    select("Prediction", "right", [["", "all"], ["true", "right"], ["false", "wrong"]]),
+    select("Sort", "sort", [["row,1", "row"], ...sorts]),
+    h("label", {}, "Map opacity",
+      h("input", { type: "range", min: 0, max: 100, step: 5, value: 55, oninput: fade })),
+    h("label", {}, h("input", { type: "checkbox", onchange: (event) => outline(ui, event) }),
+      "Outline"));
+}
+
+/** The buttons do what the keys do, on the thumbnail that had the focus last. */
+function makeActions(ui) {
+  const button = (name, text, act) =>
+    h("button", { type: "button", class: `xbl-${name}`, onclick: () => act(ui, name) }, text,
+      h("kbd", { "aria-hidden": "true" }, name[0]));
+  return h("div", { class: "xbl-bar", role: "group", "aria-label": "Pick" },
+    button("good", `${MARKS.good} Good`, pick), button("bad", `${MARKS.bad} Bad`, pick),
+    button("undo", "Undo", undo),
+    h("span", { class: "xbl-help" }, "In the grid: arrow keys, then g, b or u; Esc leaves"),
+    ui.count);
 }
 
 /** Order by a measure; items without one (an empty map has no share) come last. */
 function compareBy(key, sign) {
   return (a, b) => (a[key] == null) - (b[key] == null) || sign * (a[key] - b[key]) || a.row - b.row;
+}
+
+/** Show the items that the filters let through, in order. */
+function look(ui, change = {}) {
+  Object.assign(ui.view, change);
+  const { label, right, sort } = ui.view;
+  const [key, sign] = sort.split(",");
+  ui.shown = ui.items
+    .filter((item) => (!label || item.label === label) && (!right || String(item.right) === right))
+    .sort(compareBy(key, Number(sign)));
+  const text = MEASURES[key][1];
+  for (const item of ui.items) item.option.querySelector(".xbl-measure").textContent = text(item);
+  ui.grid.replaceChildren(...ui.shown.map((item) => item.option));
+  ui.grid.hidden = !ui.shown.length;
+  ui.count.value = `${ui.shown.length} of ${ui.items.length}`;
+  ui.grid.scrollTop = 0;
+  if (!ui.shown.includes(ui.current)) setCurrent(ui, ui.shown[0]);
+}
+
+/** Roving tabindex: one thumbnail alone is a tab stop. */
+function setCurrent(ui, item) {
+  for (const [one, on] of [[ui.current, false], [item, true]]) {
+    one?.option.setAttribute("tabindex", on ? 0 : -1);
+    one?.option.classList.toggle("xbl-current", on);
+  }
+  ui.current = item;
+}
+
+/** The place in the grid to which a key leads, undefined for other keys. */
+function goal(ui, key) {
+  const columns = getComputedStyle(ui.grid).gridTemplateColumns.split(" ").length;
+  const lines = Math.max(1, Math.floor(ui.grid.clientHeight / ui.current.option.offsetHeight));
+  const [at, last] = [ui.shown.indexOf(ui.current), ui.shown.length - 1];
+  return { ArrowLeft: at - 1, ArrowRight: at + 1, ArrowUp: at - columns, ArrowDown: at + columns,
+    PageUp: Math.max(at - columns * lines, 0), PageDown: Math.min(at + columns * lines, last),
+    Home: 0, End: last }[key];
+}
+
+function onKey(ui, event) {
+  if (event.ctrlKey || event.metaKey || event.altKey || !ui.current) return;
+  const acts = { g: () => pick(ui, "good"), b: () => pick(ui, "bad"), u: () => undo(ui),
+    Escape: () => ui.root.querySelector("button").focus() };
+  const act = acts[event.key.length === 1 ? event.key.toLowerCase() : event.key];
+  const place = goal(ui, event.key);
+  if (!act && place === undefined) return;
+  if (act) act();
+  else ui.shown[place]?.option.focus();
+  event.preventDefault();
+}
+
+function pick(ui, kind) {
+  if (!ui.current) return void (ui.live.textContent = "The filters leave nothing to pick");
+  const put = ui.picks.toggle(kind, ui.current.row);
+  ui.live.textContent = `Row ${ui.current.row} ${put ? `picked as ${kind}` : `no longer ${kind}`}`;
+}
+
+function undo(ui) {
+  const done = ui.picks.undo();
+  const rows = (kind) => ui.picks.of(kind).join(", ") || "none";
+  const said = `Undone. Good: ${rows("good")}. Bad: ${rows("bad")}`;
+  ui.live.textContent = done ? said : "Nothing to undo";
+}
+
+/** Marks, labels and the compare pane say what the model holds, whoever set it. */
+function showPicks(ui) {
+  for (const item of ui.items) {
+    const kind = ui.picks.kindOf(item.row);
+    item.option.querySelector(".xbl-badge")?.remove();
+    if (kind) item.option.firstChild.append(badge(kind));
+    for (const one of KINDS) item.option.classList.toggle(`xbl-${one}`, kind === one);
+    item.option.setAttribute("aria-selected", Boolean(kind));
+    const words = describe(item, kind);
+    for (const name of ["aria-label", "title"]) item.option.setAttribute(name, words);
+  }
+  const items = (kind) => ui.picks.of(kind).map((row) => ui.items.find((one) => one.row === row));
+  ui.compare.replaceChildren(...KINDS.map((kind) => makeCard(kind, items(kind), ui.paint)));
+}
+
+/** Outlines are drawn when first asked for; then CSS shows and hides them. */
+function outline(ui, { target }) {
+  ui.root.classList.toggle("xbl-outlined", target.checked);
+  if (ui.outlined) return;
+  ui.outlined = true;
+  for (const item of ui.items) item.option.firstChild.append(ui.paint.outline(item));
+}
+
+/** All parts on one page, in the order in which Tab reaches them. */
+function layOut(ui) {
+  ui.grid = h("div", {
+    role: "listbox", class: "xbl-grid", "aria-multiselectable": "true",
+    "aria-label": "Explanations", "aria-description": KEYS_HELP,
+    onkeydown: (event) => onKey(ui, event),
+    onfocusin: (event) => setCurrent(ui, event.target.item ?? ui.current),
+  });
+  ui.count = h("output", { class: "xbl-count", "aria-label": "shown" });
+  ui.live = h("div", { class: "xbl-hidden", role: "status", "aria-live": "polite" });
+  ui.compare = h("div", { class: "xbl-compare" });
+  const none = h("p", { class: "xbl-empty" },
+    "No explanation fits the filters. Set Class or Prediction back to all.");
+  const sizes = `--xbl-size: ${ui.thumbnail}px; --xbl-image: ${ui.image[1]}px`;
+  ui.root = h("div", { class: "xbl-picker", style: sizes },
+    makeToolbar(ui), ui.grid, none, makeActions(ui), ui.compare, ui.live);
 }
 
 /** Jupyter reads keys before the page does; this attribute on what has the focus, no ancestor,
@@ -239,149 +377,18 @@ function keepKeys(root) {
 async function render({ model, el }) {
   const state = readState(model);
   const sheet = await createImageBitmap(new Blob([bytes(model.get("_sheet"))]));
-  const paint = painter(state, sheet);
-  const picks = makePicks(model, state.several);
-  const byRow = new Map(state.items.map((item) => [item.row, item]));
-  const view = { label: "", right: "", sort: "row,1" };
-  let shown = [];
-  let current = state.items[0];
-
-  const grid = h("div", {
-    role: "listbox", class: "xbl-grid", "aria-multiselectable": "true",
-    "aria-label": "Explanations", "aria-description": KEYS_HELP, onkeydown: onKey,
-    onfocusin: (event) => setCurrent(event.target.item ?? current),
-  });
-  const count = h("output", { class: "xbl-count", "aria-label": "shown" });
-  const live = h("div", { class: "xbl-hidden", role: "status", "aria-live": "polite" });
-  const compare = h("div", { class: "xbl-compare" });
-  const classes = state.classes.map((name) => [name, name]);
-  const opacity = h("input", { type: "range", min: 0, max: 100, step: 5, value: 55,
-    oninput: () => root.style.setProperty("--xbl-opacity", opacity.value / 100) });
-  const toolbar = h("div", { class: "xbl-bar", role: "group", "aria-label": "View" },
-    select("Class", [["", "all"], ...classes], (e) => look({ label: e.target.value })),
-    select("Prediction", [["", "all"], ["true", "right"], ["false", "wrong"]],
-      (e) => look({ right: e.target.value })),
-    select("Sort", sortOptions(state), (e) => look({ sort: e.target.value })),
-    h("label", {}, "Map opacity", opacity),
-    h("label", {}, h("input", { type: "checkbox", onchange: drawOutlines }), "Outline"));
-  const button = (kind, text, act) =>
-    h("button", { type: "button", class: `xbl-${kind}`, onclick: act }, text,
-      h("kbd", { "aria-hidden": "true" }, kind[0]));
-  const actions = h("div", { class: "xbl-bar", role: "group", "aria-label": "Pick" },
-    button("good", `${MARKS.good} Good`, () => pick("good")),
-    button("bad", `${MARKS.bad} Bad`, () => pick("bad")), button("undo", "Undo", undo),
-    h("span", { class: "xbl-help" }, "In the grid: arrow keys, then g, b or u; Esc leaves"), count);
-  const sizes = `--xbl-size: ${state.thumbnail}px; --xbl-image: ${state.image[1]}px`;
-  const root = h("div", { class: "xbl-picker", style: sizes },
-    toolbar, grid, actions, compare, live);
-
-  /** Show the items that the filters let through, in order. */
-  function look(change = {}) {
-    Object.assign(view, change);
-    const [key, sign] = view.sort.split(",");
-    shown = state.items
-      .filter((item) => !view.label || item.label === view.label)
-      .filter((item) => !view.right || String(item.right) === view.right)
-      .sort(compareBy(key, Number(sign)));
-    measure(key);
-    grid.replaceChildren(...shown.map((item) => item.option));
-    const none = h("p", { class: "xbl-none" }, "No explanation fits the filters.");
-    if (!shown.length) grid.append(none);
-    count.value = `${shown.length} of ${state.items.length}`;
-    grid.scrollTop = 0;
-    if (!shown.includes(current)) setCurrent(shown[0]);
-  }
-
-  /** The figure under each thumbnail follows the sorting. */
-  function measure(key) {
-    const what = key === "confidence" || !state.share ? "confidence" : "share";
-    if (!state[what]) return;
-    const word = what === "share" ? "lungs" : "conf.";
-    for (const item of state.items)
-      item.option.querySelector(".xbl-measure").textContent = `${word} ${percent(item[what])}`;
-  }
-
-  /** Roving tabindex: one thumbnail alone is a tab stop. */
-  function setCurrent(item) {
-    current?.option.setAttribute("tabindex", "-1");
-    current?.option.classList.remove("xbl-current");
-    current = item;
-    current?.option.setAttribute("tabindex", "0");
-    current?.option.classList.add("xbl-current");
-  }
-
-  function onKey(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey || !current) return;
-    const columns = getComputedStyle(grid).gridTemplateColumns.split(" ").length;
-    const page = columns * Math.floor(grid.clientHeight / current.option.offsetHeight);
-    const [at, last] = [shown.indexOf(current), shown.length - 1];
-    const goals = { ArrowLeft: at - 1, ArrowRight: at + 1, ArrowUp: at - columns,
-      ArrowDown: at + columns, PageUp: Math.max(at - page, 0), PageDown: Math.min(at + page, last),
-      Home: 0, End: last };
-    const acts = { g: () => pick("good"), b: () => pick("bad"), u: undo,
-      Escape: () => actions.querySelector("button").focus() };
-    const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
-    if (key in goals) shown[goals[key]]?.option.focus();
-    else if (key in acts) acts[key]();
-    else return;
-    event.preventDefault();
-  }
-
-  function pick(kind) {
-    if (!current) return;
-    const put = picks.toggle(kind, current.row);
-    live.textContent = `Row ${current.row} ${put ? `picked as ${kind}` : `no longer ${kind}`}`;
-  }
-
-  function undo() {
-    const done = picks.undo();
-    const rows = (kind) => picks.of(kind).join(", ") || "none";
-    const said = `Undone. Good: ${rows("good")}. Bad: ${rows("bad")}`;
-    live.textContent = done ? said : "Nothing to undo";
-  }
-
-  /** Marks, labels and the compare pane say what the model holds, whoever set it. */
-  function showPicks() {
-    for (const item of state.items) {
-      const kind = picks.kindOf(item.row);
-      item.option.querySelector(".xbl-badge")?.remove();
-      if (kind) item.option.firstChild.append(badge(kind));
-      item.option.classList.toggle("xbl-good", kind === "good");
-      item.option.classList.toggle("xbl-bad", kind === "bad");
-      item.option.setAttribute("aria-selected", Boolean(kind));
-      item.option.setAttribute("aria-label", describe(item, kind));
-    }
-    const cards = ["good", "bad"].map((kind) => makeCard(kind, picks.of(kind), byRow, paint));
-    compare.replaceChildren(...cards);
-  }
-
-  function describe(item, kind) {
-    const measures = [[item.share, "of the map in the lungs"], [item.confidence, "confident"]]
-      .filter(([value]) => value != null).map(([value, text]) => `, ${percent(value)} ${text}`);
-    const picked = kind ? `, picked as ${kind}` : "";
-    return `Row ${item.row}, ${verdict(item)}${measures.join("")}${picked}`;
-  }
-
-  function drawOutlines(event) {
-    root.classList.toggle("xbl-outlined", event.target.checked);
-    if (state.items[0].option.querySelector(".xbl-outline")) return; // once; CSS hides them
-    for (const item of state.items) item.option.firstChild.append(paint.outline(item));
-  }
-
-  for (const item of state.items) {
-    item.option = makeThumbnail(item, paint);
-    item.option.item = item;
-  }
-  keepKeys(root);
-  look();
-  setCurrent(current);
-  showPicks();
-  el.append(root);
-  model.on("change:good", showPicks);
-  model.on("change:bad", showPicks);
+  const ui = { ...state, paint: painter(state, sheet), picks: makePicks(model, state.several),
+    view: { label: "", right: "", sort: "row,1" }, shown: [] };
+  for (const item of ui.items) item.option = makeThumbnail(item, ui.paint);
+  layOut(ui);
+  keepKeys(ui.root);
+  look(ui);
+  const onPicks = () => showPicks(ui);
+  onPicks();
+  el.append(ui.root);
+  for (const kind of KINDS) model.on(`change:${kind}`, onPicks);
   return () => {
-    model.off("change:good", showPicks);
-    model.off("change:bad", showPicks);
+    for (const kind of KINDS) model.off(`change:${kind}`, onPicks);
     sheet.close();
   };
 }

@@ -169,7 +169,8 @@ class ExemplarPicker(anywidget.AnyWidget):
         for size in (96, 80, 64, 48, 32):
             at = [self._at[row] for row in rows]
             tiles = _overlaid(self._images[at], self._cams[at], size)
-            sheet = Image.new("RGB", (6 * (size + 6), -(-len(rows) // 6) * (size + 6)), "white")
+            measures = 6 * (size + 6), -(-len(rows) // 6) * (size + 6)
+            sheet = Image.new("RGBA", measures)  # clear, for light and dark pages
             for i, (row, tile) in enumerate(zip(rows, tiles, strict=True)):
                 x, y = i % 6 * (size + 6), i // 6 * (size + 6)
                 if row in picks:
