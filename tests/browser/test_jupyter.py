@@ -14,6 +14,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbconvert import HTMLExporter
+from nbformat.sign import NotebookNotary
 
 pytestmark = pytest.mark.slow
 
@@ -21,6 +22,7 @@ _ROOT = Path(__file__).resolve().parents[2]
 _LESSON = _ROOT / "notebooks" / "02_pick_exemplars.ipynb"
 _TRAINED = _ROOT / "build" / "start-here"
 _PAGES = {"jupyterlab": "lab/tree/notebooks", "notebook": "notebooks/notebooks"}
+_SIGNED = "signatures"
 _MINUTE, _ROW = 60_000, "one => one.item.row"
 _NOTEBOOKS_OWN = "(reading 'schema')"  # Notebook 7.6 logs this one as it loads any notebook
 
@@ -55,6 +57,7 @@ def kit(tmp_path_factory):
     """What lesson 02 reads. Where lesson 00 has not yet trained, the first page here does."""
     folder = tmp_path_factory.mktemp("kit")
     (folder / "notebooks").mkdir()
+    (folder / _SIGNED).mkdir()
     if (_TRAINED / "results.json").is_file():
         shutil.copytree(_TRAINED, folder / "build" / "start-here")
     return folder
@@ -91,8 +94,9 @@ def _wait_for(url: str, server: subprocess.Popen, log: Path) -> None:
 def address(request, kit, tmp_path_factory):
     """Where a server shows the kit's notebooks; nothing of the user's settings is used."""
     app, own, port = request.param, tmp_path_factory.mktemp("jupyter"), _free_port()
-    names = "IPYTHONDIR JUPYTER_CONFIG_DIR JUPYTER_DATA_DIR JUPYTERLAB_SETTINGS_DIR"
-    folders = {name: str(own / name) for name in [*names.split(), "JUPYTERLAB_WORKSPACES_DIR"]}
+    names = "IPYTHONDIR JUPYTER_CONFIG_DIR JUPYTERLAB_SETTINGS_DIR JUPYTERLAB_WORKSPACES_DIR"
+    folders = {name: str(own / name) for name in names.split()}
+    folders |= {"JUPYTER_DATA_DIR": str(kit / _SIGNED)}
     path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
     flags = f"--no-browser --allow-root --ServerApp.port={port} --IdentityProvider.token=abc"
     command = [sys.executable, "-m", app, *flags.split(), f"--ServerApp.root_dir={kit}"]
@@ -221,8 +225,11 @@ def has_run(chromium, address, kit):
     """The lesson, read and then run; the tests below share it, each with a picker of its own."""
     file = kit / "notebooks" / "lesson.ipynb"
     nbformat.write(_lesson(*_ADDED), file)
+    # In a notebook that is not trusted Jupyter shows no widget, so the picture would prove little.
+    NotebookNotary(data_dir=str(kit / _SIGNED)).sign(nbformat.read(file, as_version=4))
     notebook = _Notebook(chromium, address, file)
     notebook.wait_for_kernel()
+    notebook.page.wait_for_timeout(4000)  # longer than Jupyter waits for a model
     _sees_the_still_picture(notebook.page)
     assert notebook.page.locator(".xbl-picker").count() == 0
     notebook.run_all()
