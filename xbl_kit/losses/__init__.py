@@ -1,5 +1,23 @@
-"""Loss functions: where a model looks (`explanation`)."""
+"""Loss functions: where a model looks (`explanation`), what features share (`information`)."""
 
 from xbl_kit.losses.explanation import exemplar_triplet_loss, mask_loss, right_reasons_loss
+from xbl_kit.losses.information import (
+    Club,
+    Mine,
+    distance_correlation,
+    donsker_varadhan,
+    held_out_information,
+    hsic,
+)
 
-__all__ = ["exemplar_triplet_loss", "mask_loss", "right_reasons_loss"]
+__all__ = [
+    "Club",
+    "Mine",
+    "distance_correlation",
+    "donsker_varadhan",
+    "exemplar_triplet_loss",
+    "held_out_information",
+    "hsic",
+    "mask_loss",
+    "right_reasons_loss",
+]
