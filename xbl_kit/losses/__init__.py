@@ -1,5 +1,6 @@
-"""Loss functions: where a model looks (`explanation`), what features share (`information`)."""
+"""Where a model looks (`explanation`), what features share (`information`), and `balance`."""
 
+from xbl_kit.losses.balance import AttentionWeighter, GradNorm, clip_scale
 from xbl_kit.losses.explanation import exemplar_triplet_loss, mask_loss, right_reasons_loss
 from xbl_kit.losses.information import (
     Club,
@@ -11,8 +12,11 @@ from xbl_kit.losses.information import (
 )
 
 __all__ = [
+    "AttentionWeighter",
     "Club",
+    "GradNorm",
     "Mine",
+    "clip_scale",
     "distance_correlation",
     "donsker_varadhan",
     "exemplar_triplet_loss",

@@ -83,8 +83,8 @@ class Mine(nn.Module):
     last `joint` see both inputs; the first of those is split, W_x g(x_i) + W_z h(z_j), so nothing
     is concatenated. joint=3 is MIMM's network. Here nothing is normalised over B x B pairs, which
     would make T depend on the batch; `standardise` scales the B parts, so that the encoder cannot
-    hide by shrinking them. `classes` > 1: I(X; Z | Y) from negatives of one's own class. `negatives`
-    limits them to k a sample: shuffle the batch. `decay` (.99): MINE's corrected gradient (eq. 12).
+    hide by shrinking them. `classes` > 1: I(X; Z | Y), negatives from one's own class. `negatives`:
+    only k a sample, of a shuffled batch. `decay` (.99): MINE's corrected gradient (eq. 12).
     """
 
     def __init__(
@@ -134,7 +134,9 @@ class Mine(nn.Module):
         rows = [torch.arange(sides.shape[1], device=sides.device)]
         if self.classes > 1:
             rows = [(label == y).nonzero().squeeze(1) for y in range(self.classes)]
-        used = [(y, r) for y, r in enumerate(rows) if self.classes == 1 or (weight[r] > 0).sum() > 1]
+        used = [
+            (y, r) for y, r in enumerate(rows) if self.classes == 1 or (weight[r] > 0).sum() > 1
+        ]
         share = sum(weight[r].sum() for _, r in used)
         bounds = [weight[r].sum() / share * self._bound(sides[:, r], weight[r], y) for y, r in used]
         return sum(bounds, 0 * _wide(sides).sum(dim=(1, 2)).unflatten(0, (2, -1)).sum(dim=0))
@@ -254,14 +256,14 @@ def hsic(
     """
     if len(x) < 4:
         raise ValueError(f"b={len(x)} samples: HSIC needs at least 4")
-    k, l = (_kernel(_distances(side), bandwidth) for side in (x, z))
+    a, b = (_kernel(_distances(side), bandwidth) for side in (x, z))
     if not unbiased:
-        return (_centred(k) * _centred(l)).mean()
+        return (_centred(a) * _centred(b)).mean()
     n = len(x)
-    off = 1 - torch.eye(n, dtype=k.dtype, device=k.device)
-    k, l = k * off, l * off
-    trace, sums = (k * l).sum(), k.sum() * l.sum() / ((n - 1) * (n - 2))
-    return (trace + sums - 2 / (n - 2) * k.sum(dim=0) @ l.sum(dim=0)) / (n * (n - 3))
+    off = 1 - torch.eye(n, dtype=a.dtype, device=a.device)
+    a, b = a * off, b * off
+    sums = a.sum() * b.sum() / ((n - 1) * (n - 2)) - 2 / (n - 2) * a.sum(dim=0) @ b.sum(dim=0)
+    return ((a * b).sum() + sums) / (n * (n - 3))
 
 
 def distance_correlation(
@@ -304,7 +306,7 @@ def held_out_information(
     weights: tuple[Tensor, Tensor] | None = None,
     steps: int = 2000,
     batch_size: int = 512,
-    negatives: int = 16,
+    negatives: int | None = 16,
     lr: float = 5e-4,
     every: int = 50,
     seed: int = 0,
@@ -330,7 +332,9 @@ def held_out_information(
         label, weight = (each and each[which][rows] for each in (labels, weights))
         return mine(parts, label, weight=weight)
 
-    stop, fit = torch.randperm(len(train[0]), generator=generator).tensor_split([len(train[0]) // 5])
+    stop, fit = torch.randperm(len(train[0]), generator=generator).tensor_split(
+        [len(train[0]) // 5]
+    )
     best, state = -math.inf, None
     for step in range(1, steps + 1):
         rows = fit[torch.randint(len(fit), (batch_size,), generator=generator)]
