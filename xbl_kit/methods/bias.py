@@ -71,14 +71,20 @@ class Bias(nn.Module):
 
 
 def classification_loss(
-    logits: Float[Tensor, "b k"], batch: Batch, bias: Bias | None, correction: str
+    logits: Float[Tensor, "b k"],
+    batch: Batch,
+    bias: Bias | None,
+    correction: str,
+    *,
+    strength: float | Tensor = 1.0,
 ) -> Float[Tensor, ""]:
     """Mean cross-entropy, corrected for the bias in one of two ways.
 
     "weights": each image counts by `Bias.weight`, importance sampling of the unconfounded
     distribution. "prior": sum_i log P(z_i | y) is added to the logits, so that the network need not
     learn it: at its optimum what is left is p(y | the rest of x), the same target without the
-    weights' variance (bias-balanced softmax, Hong and Yang 2021). "none" is plain.
+    weights' variance (bias-balanced softmax, Hong and Yang 2021). "none" is plain. `strength`
+    multiplies the shift and raises the weights to a power: 0 is plain, too.
 
     Raises ValueError for another correction, or one without a bias.
     """
@@ -89,5 +95,6 @@ def classification_loss(
     if bias is None:
         raise ValueError(f"correction={correction!r} needs a Bias, such as Bias.measured(...)")
     if correction == "prior":
-        return F.cross_entropy(logits + bias.log_likelihood(batch), batch.label)
-    return (bias.weight(batch) * F.cross_entropy(logits, batch.label, reduction="none")).mean()
+        return F.cross_entropy(logits + strength * bias.log_likelihood(batch), batch.label)
+    weight = bias.weight(batch) ** strength
+    return (weight * F.cross_entropy(logits, batch.label, reduction="none")).mean()

@@ -25,7 +25,7 @@ class MimmX(nn.Module):
     "gradnorm"; both are a RECONSTRUCTION, no formula is public. Ours, each to be switched off:
     `conditional` I(.|y), which alone can reach 0 where y and z are correlated; `correction` of
     CE_y (`classification_loss`); `memory`, the past samples that join a batch where MI is
-    measured; `delay` and `ramp`, encoder steps before MI counts and until it counts in full;
+    measured; `delay` and `ramp`, encoder steps before MI and `correction` count, and until in full;
     `estimator` "dcor" or "hsic". weight=0 is the multitask baseline. `turns`: `critic_steps` of the
     statistics network on the memory, then one of both players on the batch.
     """
@@ -98,7 +98,9 @@ class MimmX(nn.Module):
         features = self.model.encode(batch.image, batch.stem)
         parts, logits = self.model.tasks(features)
         losses = {
-            "class": classification_loss(logits[0], batch, self.bias, self.correction),
+            "class": classification_loss(
+                logits[0], batch, self.bias, self.correction, strength=self._progress()
+            ),
             "spurious": self.spurious * self._spurious(logits[1:], batch),
         }
         if self.weight and self.pairs:
@@ -139,7 +141,7 @@ class MimmX(nn.Module):
             (gradient,) = torch.autograd.grad(total, seen)
         # A sample counts as much as in a batch without memory, over which MI is a mean, too.
         push = (now * gradient[:, : len(label)]).sum() * (seen.shape[1] / len(label))
-        strength = self.weight * ((self.step - self.delay + 1) / self.ramp).clamp(0, 1)
+        strength = self.weight * self._progress()
         if self.scaling == "clip":
             strength = strength * clip_scale(class_loss, strength * push, parts[0])
         if self.training:
@@ -172,3 +174,7 @@ class MimmX(nn.Module):
         self.past = torch.cat([parts.transpose(0, 1), self.past])[:size]
         self.past_label = torch.cat([label, self.past_label])[:size]
         self.held = (self.held + len(label)).clamp(max=size)
+
+    def _progress(self) -> Tensor:
+        """From 0 during `delay` to 1 after a further `ramp` steps of the encoder."""
+        return ((self.step - self.delay + 1) / self.ramp).clamp(0, 1)
