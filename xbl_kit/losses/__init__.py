@@ -1,15 +1,10 @@
-"""Where a model looks (`explanation`), what features share (`information`), and `balance`."""
+"""Where a model looks (`explanation`), what features share (`information`, `dependence`), and how
+the terms are weighed (`balance`)."""
 
 from xbl_kit.losses.balance import AttentionWeighter, GradNorm, clip_scale
+from xbl_kit.losses.dependence import Club, distance_correlation, hsic
 from xbl_kit.losses.explanation import exemplar_triplet_loss, mask_loss, right_reasons_loss
-from xbl_kit.losses.information import (
-    Club,
-    Mine,
-    distance_correlation,
-    donsker_varadhan,
-    held_out_information,
-    hsic,
-)
+from xbl_kit.losses.information import Mine, donsker_varadhan, held_out_information
 
 __all__ = [
     "AttentionWeighter",

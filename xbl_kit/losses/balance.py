@@ -24,7 +24,7 @@ def clip_scale(class_loss: Tensor, information: Tensor, shared: Tensor) -> Float
     """min(|g_class|, |g_MI|) / |g_MI|, gradients at `shared`: MINE's adaptive clipping.
 
     It keeps the gradient of the mutual information from outgrowing that of the classification
-    (Belghazi et al. 2018, appendix). A constant between 0 and 1; where g_MI is 0 it is 1, or 0 if g_class is 0 as well.
+    (Belghazi et al. 2018). A constant from 0 to 1; with g_MI = 0 it is 1, or 0 if g_class is 0 too.
     """
     of_class, of_information = gradient_norms([class_loss, information], shared)
     tiny = torch.finfo(of_class.dtype).tiny
