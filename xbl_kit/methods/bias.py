@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from xbl_kit.batch import Batch
 from xbl_kit.data import Dataset
 
-CORRECTIONS = ("none", "weights", "prior")
+# The share of the way to an unconfounded training set that is gone by weights, the rest by prior.
+CORRECTIONS = {"none": None, "weights": 1.0, "both": 0.5, "prior": 0.0}
 
 
 class Bias(nn.Module):
@@ -49,25 +50,25 @@ class Bias(nn.Module):
             tables[factor] = counts / counts.sum(dim=1, keepdim=True)
         return cls(tables)
 
-    def log_likelihood(self, batch: Batch) -> Float[Tensor, "b k"]:
-        """sum_i log P(z_i | y) of each image's own levels, for every class y."""
-        columns = []
-        for factor in self.factors:
-            level, table = batch.confounders[factor], getattr(self, f"log_{factor}")
-            columns.append(table.T[level.clamp_min(0)] * (level >= 0)[:, None])
-        return sum(columns)
+    def shift_and_weight(
+        self, batch: Batch, share: float
+    ) -> tuple[Float[Tensor, "b k"], Float[Tensor, " b"]]:
+        """What the bias adds to the log-odds, (b, k), and what each image is to count, (b,).
 
-    def weight(self, batch: Batch, factor: str | None = None) -> Float[Tensor, " b"]:
-        """prod_i mean_y P(z_i | y) / P(z_i | y): to the distribution where no z_i tells y.
-
-        Uncapped; of all factors, or of one.
+        The weights, uncapped, take P(z | y) a `share` of the way to P(z) = mean_y P(z | y), to
+        q(z | y) ~ P(z | y)^(1 - share) P(z)^share; the shift, sum_i log q(z_i | y), is the rest.
         """
-        total = torch.zeros(len(batch.label), device=batch.label.device)
-        for name in self.factors if factor is None else (factor,):
-            level, table = batch.confounders[name], getattr(self, f"log_{name}")
-            own = table[batch.label, level.clamp_min(0)]
-            total = total + (table.exp().mean(dim=0).log()[level.clamp_min(0)] - own) * (level >= 0)
-        return total.exp()
+        shift = torch.zeros(len(batch.label), len(getattr(self, f"log_{self.factors[0]}")))
+        weight = torch.zeros(len(batch.label))
+        shift, weight = shift.to(batch.label.device), weight.to(batch.label.device)
+        for factor in self.factors:
+            table, level = getattr(self, f"log_{factor}"), batch.confounders[factor]
+            known, at = level >= 0, level.clamp_min(0)
+            middle = table.exp().mean(dim=0).log()
+            q = (table.lerp(middle.expand_as(table), share)).log_softmax(dim=1)
+            shift = shift + q.T[at] * known[:, None]
+            weight = weight + (q - table)[batch.label, at] * known
+        return shift, weight.exp()
 
 
 def classification_loss(
@@ -78,12 +79,12 @@ def classification_loss(
     *,
     strength: float | Tensor = 1.0,
 ) -> Float[Tensor, ""]:
-    """Mean cross-entropy, corrected for the bias in one of two ways.
+    """Mean cross-entropy, corrected for the bias; all have the unconfounded p(y | x) as optimum.
 
-    "weights": each image counts by `Bias.weight`, importance sampling of the unconfounded
-    distribution. "prior": sum_i log P(z_i | y) is added to the logits, so that the network need not
-    learn it: at its optimum what is left is p(y | the rest of x), the same target without the
-    weights' variance (bias-balanced softmax, Hong and Yang 2021). "none" is plain. `strength`
+    "weights": each image counts by prod_i P(z_i) / P(z_i | y), importance sampling. "prior":
+    sum_i log P(z_i | y) is added to the logits, so that the network need not learn it (the
+    bias-balanced softmax of Hong and Yang 2021): no weights, no variance, but images that the bias
+    explains teach little. "both" (ours) goes half of the way by each. "none" is plain. `strength`
     multiplies the shift and raises the weights to a power: 0 is plain, too.
 
     Raises ValueError for another correction, or one without a bias.
@@ -94,7 +95,6 @@ def classification_loss(
         return F.cross_entropy(logits, batch.label)
     if bias is None:
         raise ValueError(f"correction={correction!r} needs a Bias, such as Bias.measured(...)")
-    if correction == "prior":
-        return F.cross_entropy(logits + strength * bias.log_likelihood(batch), batch.label)
-    weight = bias.weight(batch) ** strength
-    return (weight * F.cross_entropy(logits, batch.label, reduction="none")).mean()
+    shift, weight = bias.shift_and_weight(batch, CORRECTIONS[correction])
+    each = F.cross_entropy(logits + strength * shift, batch.label, reduction="none")
+    return (weight**strength * each).mean()
