@@ -29,13 +29,14 @@ PLAN = {
     "size": 64,
     "backbone": "small_cnn",
     "features": 4,
-    "train": {"epochs": 12, "batch_size": 64, "lr": 3e-3, "warmup": 0.3, "keep": "last"},
-    "mimm-x": {"weight": 0.3, "spurious": 0.1, "correction": "prior"},
+    "train": {"epochs": 14, "batch_size": 64, "lr": 3e-3, "warmup": 0.3, "keep": "last"},
+    "mimm-x": {"estimator": "dcor", "weight": 0.3, "spurious": 0.1, "correction": "both"},
     "delay": 0.3,  # share of all steps before MI and correction count, and until in full
-    "ramp": 0.1,
+    "ramp": 0.3,
 }
 MODELS = ("erm", "reweighted", "multitask", "mimm-x", "oracle")
 TESTS = ("iid", "balanced", "inverted")
+PERMUTATIONS = {"linear": 100, "mlp": 10}
 
 
 def reproduce_mimm(
@@ -181,12 +182,9 @@ def content(model: MultiHead, data: Dataset, rows: Tensor, factors: Sequence[str
     for factor in factors:
         level = data.confounders[factor][rows]
         one_hot = F.one_hot(level, len(data.levels[factor])).float()
-        for key, kind, permutations in (("probe", "linear", 100), ("probe_mlp", "mlp", 10)):
-            found[key][factor] = _rounded(
-                metrics.probe(
-                    part, level, patient=data.patient[rows], kind=kind, permutations=permutations
-                )
-            )
+        for key, kind in (("probe", "linear"), ("probe_mlp", "mlp")):
+            options = {"patient": data.patient[rows], "permutations": PERMUTATIONS[kind]}
+            found[key][factor] = _rounded(metrics.probe(part, level, kind=kind, **options))
         found["purity"][factor] = _rounded(metrics.neighbour_purity(part, level))
         sides = [(part[side], one_hot[side]) for side in (half, ~half)]
         nats = held_out_information(*sides, steps=300, batch_size=256, hidden=64)
