@@ -113,13 +113,13 @@ class MimmX(nn.Module):
         return losses
 
     def _spurious(self, logits: list[Tensor], batch: Batch) -> Tensor:
-        """Sum of the factors' cross-entropies over the images whose level is known."""
-        total = sum((0 * each.sum() for each in logits), logits[0].new_zeros(()) if logits else 0.0)
+        """Sum of the factors' mean cross-entropies, each over the images whose level is known."""
+        total = batch.image.new_zeros(())
         for factor, each in zip(self.model.factors, logits, strict=True):
             level = batch.confounders[factor]
-            if (level >= 0).any():
-                total = total + F.cross_entropy(each, level, ignore_index=-1)
-        return total if logits else batch.image.new_zeros(())
+            loss = F.cross_entropy(each, level, ignore_index=-1, reduction="sum")
+            total = total + loss / (level >= 0).sum().clamp_min(1)
+        return total
 
     def _rehearsal(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Parts (m b d) and labels for the statistics network: the memory, else the batch."""
@@ -132,6 +132,9 @@ class MimmX(nn.Module):
     def _information(self, parts: list[Tensor], label: Tensor, class_loss: Tensor) -> Tensor:
         """The weighted MI of batch and memory; its gradient goes to the batch's parts alone."""
         now = torch.stack(parts).float()
+        if not self._progress():  # the delay: what would count for nothing is not worked out
+            self._remember(now.detach(), label)
+            return 0 * now.sum()
         with torch.enable_grad():
             held = self.held if self.training else 0
             past = self.past[:held].transpose(0, 1)
@@ -144,8 +147,7 @@ class MimmX(nn.Module):
         strength = self.weight * self._progress()
         if self.scaling == "clip":
             strength = strength * clip_scale(class_loss, strength * push, parts[0])
-        if self.training:
-            self._remember(now.detach(), label)
+        self._remember(now.detach(), label)
         return strength * (total.detach() + push - push.detach())
 
     def _measured(self, parts: Float[Tensor, "m b d"], label: Tensor) -> Float[Tensor, " p"]:
@@ -170,7 +172,9 @@ class MimmX(nn.Module):
         return torch.cat([weight[:n].sum() * self.attention(parts[0], parts[1:]), weight[n:]])
 
     def _remember(self, parts: Float[Tensor, "m b d"], label: Tensor) -> None:
-        size = len(self.past)
+        size = len(self.past) if self.training else 0
+        if not size:
+            return
         self.past = torch.cat([parts.transpose(0, 1), self.past])[:size]
         self.past_label = torch.cat([label, self.past_label])[:size]
         self.held = (self.held + len(label)).clamp(max=size)
