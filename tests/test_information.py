@@ -90,7 +90,7 @@ def test_the_critic_gives_the_same_in_chunks(monkeypatch):
     mine = Mine(4, [(0, 1), (0, 2)], hidden=12, generator=_generator())
     parts = _randn(3, 9, 4, dtype=torch.float32)
     whole = mine(parts)
-    monkeypatch.setitem(information.CHUNK, "cpu", 2 * 2 * 9 * 12)
+    monkeypatch.setitem(information.CHUNK, "cpu", 2 * 9 * 12)
     torch.testing.assert_close(mine(parts), whole)
 
 
