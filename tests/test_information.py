@@ -111,14 +111,17 @@ def test_the_bound_can_be_asked_for_its_gradient_twice():
     torch.testing.assert_close(parts.grad, once)
 
 
-def test_fewer_negatives_are_the_pairs_of_the_next_samples():
+@pytest.mark.parametrize("weighted", [False, True])
+def test_fewer_negatives_are_the_pairs_of_the_next_samples(weighted):
     mine = Mine(3, hidden=6, negatives=2, generator=_generator())
+    mine.score.weight.data *= 50
     parts = _randn(2, 7, 3, dtype=torch.float32)
-    limited = mine(parts)
+    weight = torch.rand(7, generator=_generator()) if weighted else torch.ones(7)
+    limited = mine(parts, weight=weight if weighted else None)
     mine.negatives = None
     scores = mine._scores(mine._embed(parts, None))[0].tolist()
     pairs = [(i, (i + s) % 7) for i in range(7) for s in (1, 2)]
-    assert limited.item() == pytest.approx(_naive_bound(scores, [1.0] * 7, pairs), abs=1e-5)
+    assert limited.item() == pytest.approx(_naive_bound(scores, weight.tolist(), pairs), abs=1e-5)
     whole, mine.negatives = mine(parts), 6
     torch.testing.assert_close(mine(parts), whole)
 
