@@ -61,6 +61,13 @@ def test_donsker_varadhan_of_constant_scores_is_0_and_large_ones_do_not_overflow
     assert bound.isfinite() and scores.grad.isfinite().all()
 
 
+def test_donsker_varadhan_of_half_precision_is_in_float32():
+    scores = _randn(64, 64).to(torch.bfloat16)
+    bound = donsker_varadhan(scores)
+    assert bound.dtype == torch.float32
+    torch.testing.assert_close(bound, donsker_varadhan(scores.float()))
+
+
 def test_donsker_varadhan_gradient_and_error():
     weight = torch.tensor([1.0, 0.0, 2.0, 0.5], dtype=torch.float64)
     assert gradcheck(

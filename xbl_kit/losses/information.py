@@ -204,7 +204,7 @@ def held_out_information(
     weights: tuple[Tensor, Tensor] | None = None,
     steps: int = 600,
     batch_size: int = 256,
-    negatives: int | None = 8,
+    negatives: int = 8,
     lr: float = 1e-3,
     every: int = 100,
     seed: int = 0,
