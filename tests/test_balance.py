@@ -73,6 +73,17 @@ def test_gradnorm_evens_out_gradients_of_another_size():
     torch.testing.assert_close(weights, torch.tensor([1.8, 0.2]), atol=0.15, rtol=0)
 
 
+@pytest.mark.parametrize(("alpha", "rises"), [(1.5, True), (1.0, False)])
+def test_gradnorm_lets_the_slower_loss_have_a_larger_gradient(alpha, rises):
+    features = _features()
+    move = features.sum() - features.sum().detach()
+    balance = GradNorm(2, alpha=alpha)
+    balance([1.0 + move, 1.0 + move], features)
+    # Rates 1.6 and .4, gradients 1.8 and .2 of the mean: 1.6 < 1.8 < 1.6^1.5.
+    weights = balance([1.0 + 9 * move, 0.25 + move], features)
+    assert (weights[0] > 1) == rises
+
+
 def test_gradnorm_of_zero_gradients_or_negative_losses_is_finite():
     features = _features()
     nothing = 0 * features.sum()

@@ -71,6 +71,15 @@ class _Linears(nn.Module):
         return torch.baddbmm(self.bias, x, self.weight)
 
 
+def _join(x: Tensor, z: Tensor, *layers: Tensor) -> Tensor:
+    hidden = x + z
+    shape = hidden.shape[:2]
+    hidden = hidden.flatten(0, 1)
+    for weight, bias in zip(layers[::2], layers[1::2], strict=True):
+        hidden = torch.addmm(bias, hidden.relu_(), weight)
+    return hidden.view(shape)
+
+
 class Mine(nn.Module):
     """Statistics networks T for p pairs of feature parts at once (MINE, Belghazi et al. 2018).
 
@@ -154,25 +163,22 @@ class Mine(nn.Module):
         return self.sides[-1](sides)
 
     def _scores(self, sides: Tensor) -> Tensor:
-        x, z = sides.chunk(2)
-        n, b, hidden = x.shape
+        layers = [t.unbind() for layer in (*self.both, self.score) for t in layer.parameters()]
+        # Pair by pair, so that z and its gradient stay in the cache as well.
+        return torch.stack(
+            [self._of_pair(*pair) for pair in zip(*sides.chunk(2), *layers, strict=True)]
+        )
+
+    def _of_pair(self, x: Tensor, z: Tensor, *layers: Tensor) -> Tensor:
         if self.negatives is None:
-            step = max(1, CHUNK["cpu" if x.device.type == "cpu" else "gpu"] // (n * b * hidden))
-            chunks = [(rows[:, :, None], z[:, None]) for rows in x.split(step, dim=1)]
+            step = max(1, CHUNK["cpu" if x.device.type == "cpu" else "gpu"] // x.numel())
+            chunks = [(rows[:, None], z) for rows in x.split(step)]
         else:
-            shifts = range(min(self.negatives, b - 1) + 1)
-            chunks = [(x[:, None], z.roll(-s, dims=1)[:, None]) for s in shifts]
+            shifts = range(min(self.negatives, len(x) - 1) + 1)
+            chunks = [(x[None], z.roll(-s, dims=0)[None]) for s in shifts]
         # Recomputing a chunk is cheaper than writing it to memory and reading it back.
         again = {"use_reentrant": False, "preserve_rng_state": False}
-        return torch.cat([checkpoint(self._join, *chunk, **again) for chunk in chunks], dim=1)
-
-    def _join(self, x: Tensor, z: Tensor) -> Tensor:
-        hidden = (x + z).relu_()
-        shape = hidden.shape[:3]
-        hidden = hidden.flatten(1, 2)
-        for layer in self.both:
-            hidden = layer(hidden).relu_()
-        return self.score(hidden).view(shape)
+        return torch.cat([checkpoint(_join, *chunk, *layers, **again) for chunk in chunks])
 
     def _bound(self, sides: Tensor, weight: Tensor, y: int) -> Tensor:
         x, z = _combinations(sides.shape[1], self.negatives, sides.device)
@@ -198,7 +204,7 @@ def held_out_information(
     weights: tuple[Tensor, Tensor] | None = None,
     steps: int = 600,
     batch_size: int = 256,
-    negatives: int | None = 8,
+    negatives: int = 8,
     lr: float = 1e-3,
     every: int = 100,
     seed: int = 0,
