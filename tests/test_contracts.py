@@ -6,8 +6,8 @@ from test_table import _write
 
 from xbl_kit.batch import Batch
 from xbl_kit.data import open_dataset
-from xbl_kit.methods import Erm, ExBL
-from xbl_kit.models import build_classifier
+from xbl_kit.methods import Erm, ExBL, MimmX
+from xbl_kit.models import build_classifier, build_multihead
 from xbl_kit.pick import pick_automatically
 from xbl_kit.train import predict
 
@@ -41,7 +41,9 @@ def _methods(data):
     rows = torch.arange(len(data))
     seen = predict(model, data, rows)
     exemplar = pick_automatically(data, rows, seen.cam, data.label)
-    return [Erm(model), ExBL(model, exemplar)]
+    levels = {factor: len(names) for factor, names in data.levels.items()}
+    several = build_multihead("small_cnn", len(data.classes), levels)
+    return [Erm(model), ExBL(model, exemplar), MimmX(several)]
 
 
 def test_every_method_gives_scalar_losses_with_a_gradient_and_leaves_its_arguments(data):
@@ -55,5 +57,7 @@ def test_every_method_gives_scalar_losses_with_a_gradient_and_leaves_its_argumen
         assert not method.training and "class" in losses
         assert all(loss.shape == () and loss.isfinite() for loss in losses.values())
         sum(losses.values()).backward()
+        for turn in getattr(method, "turns", ())[:-1]:
+            sum(method(batch, turn).values()).backward()
         assert all(p.grad is not None for p in method.parameters())
         assert torch.equal(batch.image, before[0]) and torch.equal(batch.label, before[1])

@@ -106,3 +106,73 @@ def test_no_images_give_nan():
     none = torch.zeros(0, dtype=torch.int64)
     assert isnan(metrics.accuracy(none, none))
     assert isnan(metrics.worst_group_accuracy(none, none, none))
+
+
+def _features(n=400, shift=0.0, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    level = torch.arange(n) % 2
+    features = torch.randn(n, 3, generator=generator)
+    features[:, 1] += shift * (2 * level - 1)
+    return features, level
+
+
+def test_a_probe_finds_what_is_there_and_only_that():
+    nothing = metrics.probe(*_features())
+    assert nothing["accuracy"] < nothing["null_95"] + 0.03 and 0.5 < nothing["null_95"] < 0.6
+    shifted = metrics.probe(*_features(shift=1.0))
+    # Two normals two standard deviations apart are told from each other in Phi(1) of all cases.
+    assert shifted["accuracy"] == pytest.approx(0.841, abs=0.05) and shifted["null_95"] < 0.6
+    assert metrics.probe(*_features(shift=1.0)) == shifted
+
+
+def test_an_mlp_finds_what_a_line_cannot():
+    features, level = _features(800)
+    features[:, 0] = features[:, 0].sign() * (1 + 0.1 * features[:, 1])
+    features[:, 2] = features[:, 0].sign() * (2 * level - 1) + 0.1 * features[:, 2]
+    linear, mlp = (
+        metrics.probe(features, level, kind=kind, permutations=3) for kind in ("linear", "mlp")
+    )
+    assert linear["accuracy"] < 0.6 and mlp["accuracy"] > 0.9
+
+
+def test_a_probe_keeps_patients_apart_and_leaves_out_the_unknown():
+    """Features that name the patient tell the level of other images of the same patient only."""
+    patient = torch.arange(100).repeat_interleave(4)
+    level = torch.randint(2, (100,), generator=torch.Generator().manual_seed(0))[patient]
+    features = torch.randn(100, 60, generator=torch.Generator().manual_seed(1))[patient]
+    leaking = metrics.probe(features, level, permutations=2)
+    apart = metrics.probe(features, level, patient=patient, permutations=2)
+    assert leaking["accuracy"] > 0.75 > 0.65 > apart["accuracy"]
+    features, level = _features(shift=1.0)
+    some = level.clone()
+    some[:40] = -1
+    assert metrics.probe(features, some) == metrics.probe(features[40:], level[40:])
+
+
+def test_a_probe_without_two_levels_is_said():
+    features, level = _features(20)
+    with pytest.raises(ValueError, match=r"levels with \[20\] patients"):
+        metrics.probe(features, torch.zeros_like(level))
+    with pytest.raises(ValueError, match=r"\[10, 10\] patients: expected 2 levels, 11 each"):
+        metrics.probe(features, level, folds=11)
+    with pytest.raises(ValueError, match="kind='tree'"):
+        metrics.probe(features, level, kind="tree")
+
+
+def test_neighbour_purity_equals_a_loop_and_meets_its_limits():
+    features, level = _features(30, shift=0.7)
+    scaled = ((features - features.mean(dim=0)) / features.std(dim=0, correction=0)).tolist()
+    shares = []
+    for i, x in enumerate(scaled):
+        near = sorted(
+            (sum((a - b) ** 2 for a, b in zip(x, z, strict=True)), j)
+            for j, z in enumerate(scaled)
+            if j != i
+        )[:5]
+        shares.append(sum(level[j].item() == level[i].item() for _, j in near) / 5)
+    found = metrics.neighbour_purity(features, level, k=5)
+    assert found == pytest.approx({"purity": np.mean(shares), "chance": 14 / 29})
+    alone = features[:, 1:2] + 99 * level[:, None]
+    assert metrics.neighbour_purity(alone, level)["purity"] == 1
+    with pytest.raises(ValueError, match="30 images: expected more than k=30"):
+        metrics.neighbour_purity(features, level, k=30)

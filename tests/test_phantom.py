@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from xbl_kit.data import open_dataset
 from xbl_kit.data.cohort import redraw
 from xbl_kit.data.phantom import CLASSES, FACTORS, make_phantoms
 
@@ -222,3 +223,18 @@ def test_only_phantoms_of_this_seed_are_redrawn(small_cohort):
         redraw(small_cohort, rows, seed=1)
     with pytest.raises(ValueError, match="not the phantoms of seed 0"):
         redraw(dataclasses.replace(small_cohort, confounders={}), rows)
+
+
+def test_a_cohort_can_have_a_count_for_every_cell():
+    counts = np.arange(8).reshape(4, 2)
+    data = open_dataset("phantom", per_cell={"train": counts, "test": 1}, size=32)
+    for split, wanted in (("train", counts), ("test", np.ones((4, 2)))):
+        found = np.zeros((4, 2))
+        rows = data.split == split
+        np.add.at(found, (data.label.numpy()[rows], data.confounders["age"].numpy()[rows]), 1)
+        assert (found == wanted).all()
+    one, other = (
+        open_dataset("phantom", per_cell={"train": n, "val": 1}, size=32)
+        for n in (2, np.full((4, 2), 2))
+    )
+    assert (one.images == other.images).all() and (one.split == other.split).all()

@@ -125,24 +125,31 @@ def test_exbl_trains_in_bfloat16(small_cohort, rows):
 SCRIPT = """
 import torch
 from xbl_kit.data import confound, open_dataset
-from xbl_kit.methods import Erm
-from xbl_kit.models import build_classifier
+from xbl_kit.methods import Erm, MimmX
+from xbl_kit.models import build_classifier, build_multihead
 from xbl_kit.train import fit
 
-data = open_dataset("phantom", per_cell={"train": 8, "val": 4, "test": 4}, size=32)
-rows = confound.split_patients(data, {"train": 0.6, "val": 0.2, "test": 0.2})
-method = Erm(build_classifier("small_cnn"))
+data = open_dataset("phantom", per_cell={{"train": 8, "val": 4, "test": 4}}, size=32)
+rows = confound.split_patients(data, {{"train": 0.6, "val": 0.2, "test": 0.2}})
+method = {method}
 history = fit(method, data, rows["train"], rows["val"], epochs=2, lr=1e-2, device="cpu")
 rank = torch.distributed.get_rank()
-weight = method.model.head[2].weight.detach().sum().item()
-print(f"rank {rank} loss {history[-1]['train']['class']:.6f} weight {weight:.6f}", flush=True)
+weight = sum(parameter.detach().sum().item() for parameter in method.parameters())
+print(f"rank {{rank}} loss {{history[-1]['train']['class']:.6f}} weight {{weight:.6f}}", flush=True)
 torch.distributed.destroy_process_group()
 """
 
 
-def test_two_processes_train_one_model(tmp_path):
+@pytest.mark.parametrize(
+    "method",
+    [
+        'Erm(build_classifier("small_cnn"))',
+        'MimmX(build_multihead("small_cnn", 4, {"age": 2, "sex": 2}), memory=24)',
+    ],
+)
+def test_two_processes_train_one_model(tmp_path, method):
     script = tmp_path / "train.py"
-    script.write_text(SCRIPT)
+    script.write_text(SCRIPT.format(method=method))
     command = [
         sys.executable,
         "-m",

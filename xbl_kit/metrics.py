@@ -1,10 +1,22 @@
-"""What is measured: is it right, for whom, and where did it look."""
+"""What is measured: is it right, for whom, where did it look, and what do its features hold."""
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.neighbors import NearestNeighbors
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from torch import Tensor
+
+PROBES = {
+    "linear": lambda seed: LogisticRegression(max_iter=1000),
+    "mlp": lambda seed: MLPClassifier((32,), early_stopping=True, random_state=seed),
+}
 
 
 def accuracy(prediction: Int[Tensor, " n"], label: Int[Tensor, " n"]) -> float:
@@ -91,3 +103,63 @@ def _check_maps(cams: Tensor, masks: Tensor) -> None:
             f"maps are {tuple(cams.shape)} and masks {tuple(masks.shape)}; "
             "bring them to one size with explain.upsample"
         )
+
+
+def probe(
+    features: Float[Tensor, "n d"],
+    level: Int[Tensor, " n"],
+    *,
+    patient: Int[Tensor, " n"] | None = None,
+    kind: str = "linear",
+    folds: int = 2,
+    permutations: int = 40,
+    seed: int = 0,
+) -> dict[str, float]:
+    """How well a classifier fitted on the features tells a factor's level on other patients.
+
+    {"accuracy": share right, each image scored by the fold it was not in, "null_95": 95th
+    percentile of the same with the levels shuffled}. Give it data in which the factor is balanced
+    in every class: else telling the class tells the factor. `kind` is "linear" (logistic
+    regression) or "mlp" (32 units). Images without a known level (-1) are left out.
+
+    Raises ValueError for another kind, or levels of which one has fewer patients than folds.
+    """
+    if kind not in PROBES:
+        raise ValueError(f"kind={kind!r}: expected one of {', '.join(PROBES)}")
+    known = (level >= 0).cpu()
+    x, y = features[known].detach().cpu().float().numpy(), level[known].cpu().numpy()
+    groups = np.arange(len(y)) if patient is None else patient[known].cpu().numpy()
+    patients = [len(np.unique(groups[y == value])) for value in np.unique(y)]
+    if len(patients) < 2 or min(patients) < folds:
+        raise ValueError(f"levels with {patients} patients: expected 2 levels, {folds} each")
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    parts = list(splitter.split(x, y, groups))
+
+    def score(y: np.ndarray) -> float:
+        right = 0
+        for fit, held_out in parts:
+            model = make_pipeline(StandardScaler(), PROBES[kind](seed)).fit(x[fit], y[fit])
+            right += (model.predict(x[held_out]) == y[held_out]).sum()
+        return float(right / len(y))
+
+    generator = np.random.default_rng(seed)
+    null = [score(generator.permutation(y)) for _ in range(permutations)]
+    return {"accuracy": score(y), "null_95": float(np.quantile(null, 0.95))}
+
+
+def neighbour_purity(
+    features: Float[Tensor, "n d"], level: Int[Tensor, " n"], *, k: int = 10
+) -> dict[str, float]:
+    """{"purity": mean share of the k nearest neighbours that have an image's own level, "chance"}.
+
+    Distances are Euclidean over standardised features; chance is the purity of shuffled levels.
+    Raises ValueError for n <= k.
+    """
+    if len(level) <= k:
+        raise ValueError(f"{len(level)} images: expected more than k={k}")
+    x = StandardScaler().fit_transform(features.detach().cpu().float().numpy())
+    _, near = NearestNeighbors(n_neighbors=k).fit(x).kneighbors()  # an image is not its own
+    y = level.cpu().numpy()
+    counts = np.unique(y, return_counts=True)[1]
+    chance = (counts * (counts - 1)).sum() / (len(y) * (len(y) - 1))
+    return {"purity": float((y[near] == y[:, None]).mean()), "chance": float(chance)}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -50,10 +50,14 @@ def fit(
     losses. `state` is a file, written after each epoch and read first where it exists, after which
     training goes on as if it had never stopped. `on_epoch` sees each record.
 
+    A method with several players names their `turns`; each batch has them all, and
+    `method(batch, turn)` gives the losses that the parameters in their graph shall lower.
+
     The order of the images and dropout depend on `seed` and the epoch alone; the global random
     state is left as it was. Runs unchanged under `torchrun` or `accelerate.notebook_launcher`.
     """
-    accelerator = _accelerator(device, precision)
+    turns = [(turn,) for turn in getattr(method, "turns", ())] or [()]
+    accelerator = _accelerator(device, precision, several_players=len(turns) > 1)
     was_training = method.training
     trained = [parameter for parameter in method.parameters() if parameter.requires_grad]
     wrapped, optimizer = accelerator.prepare(method, torch.optim.Adam(trained, lr=lr))
@@ -66,8 +70,8 @@ def fit(
         with torch.random.fork_rng():
             torch.manual_seed(dropout_seed)
             rates = _rates(lr, done, horizon or epochs, warmup, len(batches))
-            train = _pass(wrapped, data, batches, accelerator, optimizer, rates)
-        val = _pass(wrapped, data, val_rows.split(batch_size), accelerator)
+            train = _pass(wrapped, data, batches, accelerator, turns, optimizer, rates)
+        val = _pass(wrapped, data, val_rows.split(batch_size), accelerator, turns)
         seconds = time.perf_counter() - start
         record = {"epoch": done + 1, "seconds": seconds, "train": train, "val": val}
         run["history"].append(record)
@@ -123,14 +127,15 @@ def _rates(lr: float, epoch: int, horizon: int, warmup: float, steps: int) -> li
     return rates
 
 
-def _accelerator(device: str, precision: str) -> Accelerator:
+def _accelerator(device: str, precision: str, several_players: bool = False) -> Accelerator:
     """An Accelerator; its process-wide state is renewed, so that each call may choose anew."""
     if device not in ("auto", "cpu", "cuda"):
         raise ValueError(f"device={device!r}: expected auto, cpu or cuda")
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError("device='cuda': torch finds no GPU here; use 'auto' or 'cpu'")
     AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
-    return Accelerator(cpu=device == "cpu", mixed_precision=precision)
+    unused = DistributedDataParallelKwargs(find_unused_parameters=several_players)
+    return Accelerator(cpu=device == "cpu", mixed_precision=precision, kwargs_handlers=[unused])
 
 
 def _pass(
@@ -138,21 +143,28 @@ def _pass(
     data: Dataset,
     batches: Sequence[Tensor],
     accelerator: Accelerator,
+    turns: Sequence[tuple[str, ...]] = ((),),
     optimizer=None,
     rates: Sequence[float] = (),
 ) -> dict[str, float]:
-    """One pass over the batches, training where there is an optimizer; the mean of each loss."""
+    """One pass over the batches, training where there is an optimizer; the mean of each loss.
+
+    The losses are those of the last turn, the model's; without training it is the only one.
+    """
     wrapped.train(optimizer is not None)
     total: dict[str, Tensor] = {}
     for rows, rate in zip_longest(batches, rates):
         with accelerator.split_between_processes(rows, apply_padding=True) as mine:
-            losses = wrapped(data[mine].to(accelerator.device))
-        if optimizer is not None:
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            optimizer.zero_grad()
-            accelerator.backward(sum(losses.values()))
-            optimizer.step()
+            batch = data[mine].to(accelerator.device)
+        # Each turn moves the parameters of one player: Adam leaves alone what has no gradient.
+        for turn in turns if optimizer is not None else turns[-1:]:
+            losses = wrapped(batch, *turn)
+            if optimizer is not None:
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+                optimizer.zero_grad()
+                accelerator.backward(sum(losses.values()))
+                optimizer.step()
         for name, loss in losses.items():
             total[name] = total.get(name, 0) + loss.detach() * len(rows)
     count = sum(len(rows) for rows in batches)

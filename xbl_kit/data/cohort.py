@@ -16,7 +16,7 @@ PER_CELL = {"train": 400, "val": 100, "test": 100}
 
 def open_phantoms(
     *,
-    per_cell: Mapping[str, int] = PER_CELL,
+    per_cell: Mapping[str, int | np.ndarray] = PER_CELL,
     crossed: Sequence[str] = ("age",),
     size: int = 128,
     seed: int = 0,
@@ -25,8 +25,9 @@ def open_phantoms(
     """Phantoms enough to draw any bias from: `per_cell` patients of each cell, in each split.
 
     A cell is a class with a level of every `crossed` factor; the other factors are drawn at
-    random, half and half. One image a patient. `drawing` goes to `make_phantoms` (severity,
-    proportions, threads). The cohort has no bias of its own; `confound.sample_rows` makes one.
+    random, half and half. `per_cell` is one number for all cells or an array (class, levels, ...).
+    One image a patient. `drawing` goes to `make_phantoms` (severity, proportions, threads). With
+    one number the cohort has no bias of its own; `confound.sample_rows` makes one.
 
     Raises ValueError for a factor that is not known.
     """
@@ -78,11 +79,14 @@ def redraw(data: Dataset, rows: Int[Tensor, " n"], *, seed: int = 0, **changed) 
     )
 
 
-def _cohort(per_cell: Mapping[str, int], crossed: Sequence[str], seed: int) -> dict:
-    cells = product(range(len(CLASSES)), *(range(len(FACTORS[factor])) for factor in crossed))
-    splits = np.repeat(list(per_cell), list(per_cell.values()))
-    table = np.array(list(cells), dtype=np.int64).repeat(len(splits), axis=0)
+def _cohort(per_cell: Mapping[str, int | np.ndarray], crossed: Sequence[str], seed: int) -> dict:
+    shape = (len(CLASSES), *(len(FACTORS[factor]) for factor in crossed))
+    cells = np.array(list(product(*map(range, shape))), dtype=np.int64)
+    counts = np.array(
+        [np.broadcast_to(n, shape).ravel() for n in per_cell.values()], dtype=np.int64
+    )
+    table = cells.repeat(counts.sum(axis=0), axis=0)
     generator = np.random.default_rng(seed)
     columns = {f: generator.integers(len(FACTORS[f]), size=len(table)) for f in FACTORS}
     columns |= dict(zip(("label", *crossed), table.T.copy(), strict=True))
-    return columns | {"split": np.tile(splits, len(table) // max(len(splits), 1))}
+    return columns | {"split": np.tile(list(per_cell), len(cells)).repeat(counts.T.ravel())}

@@ -1,5 +1,22 @@
-"""Loss functions: where a model looks (`explanation`)."""
+"""Where a model looks (`explanation`), what features share (`information`, `dependence`), and how
+the terms are weighed (`balance`)."""
 
+from xbl_kit.losses.balance import AttentionWeighter, GradNorm, clip_scale
+from xbl_kit.losses.dependence import Club, distance_correlation, hsic
 from xbl_kit.losses.explanation import exemplar_triplet_loss, mask_loss, right_reasons_loss
+from xbl_kit.losses.information import Mine, donsker_varadhan, held_out_information
 
-__all__ = ["exemplar_triplet_loss", "mask_loss", "right_reasons_loss"]
+__all__ = [
+    "AttentionWeighter",
+    "Club",
+    "GradNorm",
+    "Mine",
+    "clip_scale",
+    "distance_correlation",
+    "donsker_varadhan",
+    "exemplar_triplet_loss",
+    "held_out_information",
+    "hsic",
+    "mask_loss",
+    "right_reasons_loss",
+]

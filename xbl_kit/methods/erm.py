@@ -1,19 +1,22 @@
 """Empirical risk minimisation: cross-entropy and nothing else."""
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xbl_kit.batch import Batch
+from xbl_kit.methods.bias import Bias, classification_loss
 
 
 class Erm(nn.Module):
-    """The Unrefined model and, trained on for as long as another method, its control."""
+    """The Unrefined model and, trained on for as long as another method, its control.
 
-    def __init__(self, model: nn.Module):
+    With a `bias` and a `correction` (see `classification_loss`) it is reweighted ERM.
+    """
+
+    def __init__(self, model: nn.Module, *, bias: Bias | None = None, correction: str = "none"):
         super().__init__()
-        self.model = model
+        self.model, self.bias, self.correction = model, bias, correction
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """{"class": mean cross-entropy}."""
         _, logits = self.model(batch.image, batch.stem)
-        return {"class": F.cross_entropy(logits, batch.label)}
+        return {"class": classification_loss(logits, batch, self.bias, self.correction)}
