@@ -133,7 +133,9 @@ CASES = {
     "corrected gradient": Case(1.0, gauss(5, 1.0), {"decay": 0.99}),
     "joint=3, 4 negatives": Case(1.0, gauss(5, 1.0), {"joint": 3, "negatives": 4}),
     "features x .01": Case(1.0, gauss(5, 1.0, scale=0.01)),
-    "x .01, as they are": Case(1.0, gauss(5, 1.0, scale=0.01), {"standardise": False}),
+    "features x .01, not standardised": Case(
+        1.0, gauss(5, 1.0, scale=0.01), {"standardise": False}
+    ),
 }
 
 
@@ -207,7 +209,12 @@ def certified(name: str, generator: Generator) -> tuple[float, float]:
     return case.fit(train, test), case.truth
 
 
-ROWS = {f"MINE: {name}": partial(certified, name) for name in CASES}
+# What goes wrong without held-out samples or equal scales is shown, and need not be within.
+SHOWN = "shown, MINE: "
+ROWS = {
+    (SHOWN if "not standardised" in name else "MINE: ") + name: partial(certified, name)
+    for name in CASES
+}
 ROWS |= {
     f"CLUB: {d}-d, I = {nats}": partial(club_held_out, d, nats)
     for d, nats in ((2, 0.0), (2, 0.5), (5, 1.0), (10, 2.0))
@@ -215,8 +222,8 @@ ROWS |= {
 for r in (0.0, 0.5, 0.9):
     ROWS[f"HSIC: normals, r = {r}"] = partial(hsic_of_normals, r)
     ROWS[f"distance correlation: normals, r = {r}"] = partial(correlation_of_normals, r)
-ROWS["MINE: 400 independent, read on themselves"] = partial(fitted_on_few, fresh=False)
-ROWS["MINE: 400 independent, read on 400 fresh"] = partial(fitted_on_few, fresh=True)
+ROWS[f"{SHOWN}400 independent, read on themselves"] = partial(fitted_on_few, fresh=False)
+ROWS[f"{SHOWN}400 independent, read on 400 fresh"] = partial(fitted_on_few, fresh=True)
 
 
 def main() -> None:
@@ -225,14 +232,19 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
     arguments = parser.parse_args()
     table = {}
-    print(f"{'':<44}{'true':>8}{'found':>8}{'off':>8}  within .05 or 10 %")
+    print(f"{'':<52}{'true':>8}{'found':>8}{'off':>8}  within .05 or 10 %")
     for name in [name for name in ROWS if re.search(arguments.only, name)]:
         start = time.process_time()
         found, truth = ROWS[name](torch.Generator().manual_seed(0))
-        good = abs(found - truth) <= max(0.05, 0.1 * truth)
+        good = None if name.startswith(SHOWN) else abs(found - truth) <= max(0.05, 0.1 * truth)
         seconds = round(time.process_time() - start, 1)
-        table[name] = {"true": truth, "found": found, "within": good, "seconds": seconds}
-        print(f"{name:<44}{truth:>8.3f}{found:>8.3f}{found - truth:>+8.3f}  {good}", flush=True)
+        table[name] = {
+            "true": round(truth, 4),
+            "found": round(found, 4),
+            "within": good,
+            "seconds": seconds,
+        }
+        print(f"{name:<52}{truth:>8.3f}{found:>8.3f}{found - truth:>+8.3f}  {good}", flush=True)
         arguments.out.write_text(json.dumps(table, indent=1) + "\n")
 
 

@@ -334,3 +334,8 @@ def test_held_out_information_needs_no_order_and_repeats_itself():
     assert once.shape == (1,)
     assert once.equal(held_out_information([x, z], [x, z], **options))
     assert not once.equal(held_out_information([x, z], [x, z], seed=1, **options))
+
+
+def test_few_independent_samples_read_about_0():
+    train, test = _randn(2, 200, 10, dtype=torch.float32), _randn(2, 200, 10, seed=1).float()
+    assert held_out_information(train, test, steps=100).abs() < 0.05

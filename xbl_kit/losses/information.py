@@ -196,8 +196,8 @@ class Mine(nn.Module):
 
 
 def held_out_information(
-    train: Sequence[Tensor],
-    test: Sequence[Tensor],
+    train: Sequence[Tensor] | Tensor,
+    test: Sequence[Tensor] | Tensor,
     *,
     pairs: Sequence[tuple[int, int]] = ((0, 1),),
     labels: tuple[Tensor, Tensor] | None = None,
@@ -206,7 +206,7 @@ def held_out_information(
     batch_size: int = 256,
     negatives: int = 8,
     lr: float = 1e-3,
-    every: int = 100,
+    every: int = 50,
     seed: int = 0,
     **critic,
 ) -> Float[Tensor, " p"]:
@@ -230,17 +230,11 @@ def held_out_information(
         label, weight = (each and each[which][rows] for each in (labels, weights))
         return mine(parts, label, weight=weight)
 
-    stop, fit = torch.randperm(len(train[0]), generator=generator).tensor_split(
-        [len(train[0]) // 5]
-    )
+    order = torch.randperm(len(train[0]), generator=generator)
+    stop, fit = order.tensor_split([len(order) // 5])
     best, state = -math.inf, None
-    for step in range(1, steps + 1):
-        rows = fit[torch.randint(len(fit), (batch_size,), generator=generator)]
-        with torch.enable_grad():
-            (-bound(0, rows).sum()).backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        schedule.step()
+    for step in range(steps + 1):
+        # Step 0 counts: with few samples any fit may be worse than none, which reads about 0.
         if step % every == 0 or step == steps:
             mine.eval()
             with torch.no_grad():
@@ -248,6 +242,12 @@ def held_out_information(
             mine.train()
             if value > best:
                 best, state = value, copy.deepcopy(mine.state_dict())
+        rows = fit[torch.randint(len(fit), (batch_size,), generator=generator)]
+        with torch.enable_grad():
+            (-bound(0, rows).sum()).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        schedule.step()
     mine.load_state_dict(state)
     with torch.no_grad():
         mine.eval()
