@@ -285,7 +285,7 @@ _TREE = r"""
   - button "Undo"
   - status "shown": 12 of 12
 - region "good picks":
-  - paragraph: "Row 0: A, predicted B, 0% in the lungs"
+  - paragraph: "Row 0: A, predicted B, 0% in lungs"
   - figure:
     - img "image of row 0"
   - figure:

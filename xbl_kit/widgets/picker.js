@@ -210,7 +210,7 @@ function makePick(item, paint) {
     canvas.setAttribute("aria-label", `${name} of row ${item.row}`);
     return h("figure", {}, canvas, h("figcaption", { "aria-hidden": "true" }, name));
   };
-  const lungs = item.share == null ? "" : `, ${percent(item.share)} in the lungs`;
+  const lungs = item.share == null ? "" : `, ${percent(item.share)} in lungs`;
   return h("div", { class: "xbl-pick" },
     h("p", {}, h("b", {}, `Row ${item.row}`), `: ${verdict(item)}${lungs}`),
     h("div", { class: "xbl-triple" }, figure(paint.image(item), "image"),
