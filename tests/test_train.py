@@ -113,13 +113,19 @@ def test_one_image_is_enough_and_a_gpu_that_is_not_there_is_said(small_cohort, r
         _train(small_cohort, rows, device="tpu")
 
 
-def test_exbl_trains_in_bfloat16(small_cohort, rows):
-    model = build_classifier("small_cnn")
-    seen = predict(model, small_cohort, rows["train"])
-    exemplar = pick_automatically(small_cohort, rows["train"], seen.cam, seen.label)
-    method, history = _train(small_cohort, rows, ExBL(model, exemplar), precision="bf16")
-    assert history[-1]["train"]["class"] < history[0]["train"]["class"]
-    assert method.model.head[2].weight.dtype == torch.float32
+def test_exbl_trains_in_bfloat16_as_in_float32(small_cohort, rows):
+    last = {}
+    for precision in ("no", "bf16"):
+        model = build_classifier("small_cnn", hidden=0)
+        seen = predict(model, small_cohort, rows["train"])
+        exemplar = pick_automatically(small_cohort, rows["train"], seen.cam, seen.label)
+        method = ExBL(model, exemplar)
+        method, history = _train(small_cohort, rows, method, lr=1e-3, precision=precision)
+        first, *_, last[precision] = (record["train"] for record in history)
+        assert last[precision]["explanation"] < 0.7 * first["explanation"]
+        assert method.model.head[2].weight.dtype == torch.float32
+    assert last["bf16"] == pytest.approx(last["no"], rel=0.1)
+    assert last["bf16"] != last["no"]
 
 
 SCRIPT = """
