@@ -81,6 +81,19 @@ def test_a_lesson_runs_twice_and_writes_only_to_build(lesson, builder, kit):
     run_twice(builder, kit / "notebooks" / lesson.name, kit)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["01_spot_the_bias", "02_pick_exemplars"])
+def test_an_exercise_runs_to_its_end_with_nothing_solved(name, builder, kit):
+    copied(ROOT, kit)
+    file = kit / "notebooks" / "exercises" / f"{name}.ipynb"
+    notebook = nbformat.read(file, as_version=4)
+    builder.execute(notebook, file.parent)
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+    stopped = [output.ename for output in outputs if output.output_type == "error"]
+    checks = [cell for cell in notebook.cells if "check" in cell.metadata.get("tags", ())]
+    assert stopped == ["NotImplementedError"] * len(checks)
+
+
 # The test itself, on small lessons
 
 
