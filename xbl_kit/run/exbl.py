@@ -150,10 +150,8 @@ def open_run(out: str | Path) -> Run:
 
 def _open(settings: dict) -> tuple[Dataset, Rows, Classifier]:
     """The data with its frozen prefix cached, the rows, and the untrained model of a run."""
-    plan, given = (
-        PRESETS[settings["preset"]],
-        {key: settings[key] for key in ("confounders", "seed")},
-    )
+    plan = PRESETS[settings["preset"]]
+    given = {key: settings[key] for key in ("confounders", "seed")}
     data, rows = prepare(settings["data"], settings["root"], size=plan["size"], **given)
     model = build_classifier(
         plan["backbone"],
