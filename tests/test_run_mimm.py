@@ -1,24 +1,32 @@
 """The MIMM-X experiment on small data: what its results hold, how it resumes, what it refuses."""
 
 import json
+from itertools import combinations
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from PIL import Image
+from test_morphomnist import write_mnist
 
-from xbl_kit.data import confound
+from xbl_kit.data import confound, open_dataset
 from xbl_kit.models import build_multihead
-from xbl_kit.run import mimm, reproduce
+from xbl_kit.run import content, contents, mimm, open_run, read_parts, reproduce, summary
+from xbl_kit.run.confounded import find_confounded, make_confounded
 
 FACTORS = ("age", "sex", "site")
 
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch):
-    train = mimm.PLAN["train"] | {"epochs": 2, "batch_size": 32}
-    monkeypatch.setattr(mimm, "PLAN", mimm.PLAN | {"size": 32, "train": train})
-    monkeypatch.setattr(mimm, "PHANTOM_PER_CLASS", {"train": 40, "val": 8, "test": 16})
-    monkeypatch.setattr(mimm, "PERMUTATIONS", {"linear": 3, "mlp": 1})
+    for kind, per_class in (("phantom", (40, 8, 16)), ("morphomnist", (60, 8, 16)), ("table", ())):
+        plan = mimm.PLANS[kind]
+        small = {"size": 32, "backbone": "small_cnn", "weights": "none"}
+        small["train"] = plan["train"] | {"epochs": 2, "batch_size": 32}
+        small["per_class"] = dict(zip(("train", "val", "test"), per_class, strict=False))
+        monkeypatch.setitem(mimm.PLANS, kind, plan | small)
+    monkeypatch.setattr(content, "PERMUTATIONS", {"linear": 3, "mlp": 1})
 
 
 def test_results_hold_what_the_contract_says_and_are_resumed(tmp_path):
@@ -32,8 +40,9 @@ def test_results_hold_what_the_contract_says_and_are_resumed(tmp_path):
         assert len(model["splits"]["balanced"]["groups"]) == 32
         assert model["probe"].keys() == model["information"].keys() == set(FACTORS)
         assert model["probe"]["sex"].keys() == {"accuracy", "null_95"}
-        heads = model["splits"]["iid"].get("spurious_accuracy", {})
+        heads = model["splits"]["iid"]["spurious_accuracy"]
         assert heads.keys() == (set(FACTORS) if name in ("multitask", "mimm-x") else set())
+    (tmp_path / "results.json").unlink()
     (tmp_path / "model-oracle.safetensors").unlink()
     again = reproduce("mimm-x", seed=2, out=tmp_path, device="cpu", conditional=False, resume=True)
     for result in (results, again):
@@ -43,18 +52,102 @@ def test_results_hold_what_the_contract_says_and_are_resumed(tmp_path):
         reproduce("mimm-x", seed=2, out=tmp_path, device="cpu", resume=True)
 
 
+def test_a_finished_run_is_read_drawn_and_opened(tmp_path, monkeypatch):
+    options = {"seed": 1, "models": ["erm", "mimm-x"], "out": tmp_path, "device": "cpu"}
+    results = reproduce("mimm-x", **options)
+    names = {"accuracy", "worst_group", "tsne-erm", "tsne-mimm-x"}
+    assert {path.stem for path in tmp_path.glob("*.png")} == names
+    assert summary(results).loc[("inverted", "mimm-x"), "accuracy"] <= 1
+    table = contents(results)
+    assert table.index.tolist() == [(m, f) for m in ("erm", "mimm-x") for f in FACTORS]
+    run = open_run(tmp_path)
+    assert run.results == results and run.exemplar is None
+    parts, logits = read_parts(run.models["mimm-x"], run.data, run.rows["inverted"])
+    right = (logits[0].argmax(dim=1) == run.data.label[run.rows["inverted"]]).float().mean()
+    found = results["models"]["mimm-x"]["splits"]["inverted"]["accuracy"]
+    assert right.item() == pytest.approx(found, abs=1e-4) and len(parts) == 4
+    monkeypatch.setattr(mimm, "_open", None)  # nothing is computed again
+    assert reproduce("mimm-x", **options, resume=True) == results
+
+
+def test_digits_and_tables_go_through_the_same_experiment(tmp_path):
+    root = write_mnist(tmp_path / "mnist")
+    models = ["reweighted", "mimm-x"]
+    digits = reproduce("mimm-x", data="morphomnist", root=root, models=models, device="cpu")
+    assert digits["confounders"] == ["stroke", "rotation"]
+    assert digits["models"]["mimm-x"]["splits"]["balanced"]["n"] == 32
+    options = {"root": _table(tmp_path / "t"), "labels": ("ill", "well"), "device": "cpu"}
+    for strength in (0.8, None):
+        found = reproduce(
+            "mimm-x", data="table", confounders=("sex", "view"), strength=strength, **options
+        )
+        assert tuple(found["models"]) == mimm.MODELS
+        used = [model["train"]["images"] for model in found["models"].values()]
+        assert len(set(used[:-1])) == 1 and used[-1] <= used[0]
+
+
+def _table(root):
+    """Images of which class ill is mostly AP, sex is even, and some sexes are unknown."""
+    cells = [(y, s, v) for y in ("ill", "well") for s in "FM" for v in ("AP", "PA")]
+    often = {("ill", "AP"): 60, ("well", "PA"): 50}
+    rows = [
+        {"label": y, "sex": s, "view": v, "patient": f"{y}{s}{v}{i}"}
+        for y, s, v in cells
+        for i in range(often.get((y, v), 30))
+    ]
+    rows += [{"label": "other", "sex": "F", "view": "AP", "patient": "o"}]
+    rows += [{"label": "ill", "sex": "", "view": "AP", "patient": f"u{i}"} for i in range(3)]
+    generator = np.random.default_rng(0)
+    for number, row in enumerate(rows):
+        row["image"] = f"{number}.png"
+    root.mkdir()
+    for row in rows:
+        Image.fromarray(generator.integers(256, size=(40, 40), dtype=np.uint8)).save(
+            root / row["image"]
+        )
+    pd.DataFrame(rows).to_csv(root / "metadata.csv", index=False)
+    return root
+
+
+def test_a_table_s_splits_share_no_patient_and_have_the_bias(tmp_path):
+    data = open_dataset("table", _table(tmp_path / "t"), size=32, labels=("ill", "well"))
+    assert data.classes == ("ill", "well")
+    factors = ("sex", "view")
+    rows = find_confounded(data, factors, strength=0.8, seed=1)
+    for one, other in combinations(("train", "val", "iid"), 2):
+        assert not np.intersect1d(data.patient[rows[one]], data.patient[rows[other]]).size
+    view = {name: confound.measured(data, some, "view") for name, some in rows.items()}
+    np.testing.assert_allclose(view["train"], [[0.8, 0.2], [0.2, 0.8]], atol=0.08)
+    np.testing.assert_allclose(view["balanced"], 0.5, atol=0.08)
+    np.testing.assert_allclose(view["inverted"], [[0.2, 0.8], [0.8, 0.2]], atol=0.12)
+    assert all((data.confounders["sex"][some] >= 0).all() for some in rows.values())
+    nature = find_confounded(data, factors, strength=None, seed=1)
+    known = (data.confounders["sex"] >= 0).sum().item()
+    assert sum(len(nature[name]) for name in ("train", "val", "iid")) == known
+    np.testing.assert_allclose(
+        confound.measured(data, nature["inverted"], "view"),
+        1 - confound.measured(data, nature["train"], "view"),
+        atol=0.08,
+    )
+
+
 def test_the_rows_have_the_bias_and_no_patient_twice():
-    data, rows = mimm.prepare_phantoms(FACTORS, 0.9, seed=1)
+    plan = mimm.PLANS["phantom"]
+    preferred = plan["preferred"]
+    per_class = plan["per_class"]
+    data, rows = make_confounded(
+        "phantom", None, preferred=preferred, per_class=per_class, strength=0.9, size=32, seed=1
+    )
     train = rows["train"]
-    for factor, preferred in mimm.PHANTOM_PREFERRED.items():
+    for factor, levels in preferred.items():
         for split, share in (("train", 0.9), ("balanced", 0.5), ("inverted", 0.1)):
-            own = torch.tensor(preferred)[data.label[rows[split]]]
+            own = torch.tensor(levels)[data.label[rows[split]]]
             agree = (data.confounders[factor][rows[split]] == own).float().mean().item()
             assert agree == pytest.approx(share, abs=0.04)
     for test in mimm.TESTS:
         assert not np.intersect1d(data.patient[train], data.patient[rows[test]]).size
     wanted = confound.cell_counts(
-        40, {f: confound.biased(p, strength=0.9) for f, p in mimm.PHANTOM_PREFERRED.items()}
+        40, {f: confound.biased(p, strength=0.9) for f, p in preferred.items()}
     )
     cell = tuple([data.label[train]] + [data.confounders[f][train] for f in FACTORS])
     counts = np.zeros_like(wanted)
@@ -64,17 +157,30 @@ def test_the_rows_have_the_bias_and_no_patient_twice():
 
 def test_parts_are_read_whole_and_the_mode_is_kept(small_cohort):
     model = build_multihead("small_cnn", 4, {"age": 2}).train()
-    parts, logits = mimm.read_parts(model, small_cohort, torch.arange(7), batch_size=3)
+    parts, logits = read_parts(model, small_cohort, torch.arange(7), batch_size=3)
     assert model.training and [tuple(each.shape) for each in parts] == [(7, 4)] * 2
-    one, _ = mimm.read_parts(model, small_cohort, torch.arange(5, 6))
+    one, _ = read_parts(model, small_cohort, torch.arange(5, 6))
     torch.testing.assert_close(parts[0][5:6], one[0])
     assert [tuple(each.shape) for each in logits] == [(7, 4), (7, 2)]
 
 
-def test_what_is_of_no_use_is_said():
-    with pytest.raises(ValueError, match="'table'"):
-        reproduce("mimm-x", data="table")
-    with pytest.raises(ValueError, match="'dfr'"):
-        reproduce("mimm-x", models=["erm", "dfr"])
-    with pytest.raises(ValueError, match="hair"):
-        reproduce("mimm-x", confounders=["hair"])
+def test_what_is_of_no_use_is_said(tmp_path):
+    for options, words in (
+        ({"data": "dicom"}, "'dicom'"),
+        ({"data": "table"}, "which columns"),
+        ({"data": "table", "confounders": ["sex"]}, "no root was given"),
+        ({"models": ["erm", "dfr"]}, "'dfr'"),
+        ({"confounders": ["hair"]}, "hair"),
+        ({"strength": None}, "a strength"),
+        ({"strength": 1.5}, "strength=1.5"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            reproduce("mimm-x", **options)
+    root = _table(tmp_path / "t")
+    for options, words in (
+        ({"labels": ["ill", "wel"]}, "no label 'wel', found ill, other, well"),
+        ({"target": "diagnosis"}, "no column 'diagnosis'"),
+        ({"confounders": ["label"]}, "no confounder column 'label'"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            reproduce("mimm-x", data="table", root=root, **({"confounders": ["sex"]} | options))

@@ -13,7 +13,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = vars(parser.parse_args(arguments))
     # Imported here, since torch takes seconds and `--help` should not.
-    from xbl_kit.run import reproduce, summary
+    from xbl_kit.run import contents, reproduce, summary
 
     as_json = options.pop("json")
     options.pop("command")
@@ -26,14 +26,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if as_json:
         print((Path(options["out"]) / "results.json").read_text(encoding="utf-8"), end="")
     else:
-        print(summary(results).to_string(float_format="{:.2f}".format))
+        tables = (summary, contents) if options["experiment"] == "mimm-x" else (summary,)
+        for table in tables:
+            print(table(results).to_string(float_format="{:.2f}".format))
         print(f"\nresults, weights and figures: {options['out']}")
     return 0
 
 
 def _default_out(options: dict) -> Path:
-    name = "-".join(str(options[key]) for key in ("experiment", "data", "preset", "seed"))
-    return Path("build") / name
+    keys = ("experiment", "data", "preset", "strength", "seed")
+    named = {key: options[key] for key in keys if key in options}
+    return Path("build") / "-".join("natural" if v is None else str(v) for v in named.values())
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -44,20 +47,20 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     reproduce = commands.add_parser("reproduce", help="run a paper's experiment end to end")
     experiments = reproduce.add_subparsers(dest="experiment", required=True)
-    _add_exbl(experiments)
+    for add in (_add_exbl, _add_mimm):
+        _add_shared(add(experiments))
     return parser
 
 
-def _add_exbl(experiments) -> None:
-    add = experiments.add_parser(
+def _add_exbl(experiments) -> argparse.ArgumentParser:
+    parser = experiments.add_parser(
         "exbl",
         help="train Unrefined, pick exemplars, refine with eXBL, verify",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    ).add_argument
+    )
+    add = parser.add_argument
     add("--data", choices=("phantom", "table"), default="phantom", help="kind of data set")
-    add("--root", type=Path, metavar="PATH", help="folder of the data, with metadata.csv")
     add("--preset", choices=("classroom", "paper"), default="classroom", help="model and schedule")
-    add("--weights", metavar="imagenet|none|FILE", help="starting weights; the preset's by default")
     add("--exemplars", default="auto", metavar="auto|FILE", help="who picks the explanations")
     add(
         "--region",
@@ -66,18 +69,47 @@ def _add_exbl(experiments) -> None:
         metavar="NAME|L,T,R,B",
         help="mask or box (shares of the image) where a good map lies, for --exemplars auto",
     )
-    add(
-        "--confounders",
-        type=_names,
-        default=(),
-        metavar="A,B,..",
-        help="columns to report groups by",
+    confounders = "columns to report groups by"
+    add("--confounders", type=_names, default=(), metavar="A,B,..", help=confounders)
+    return parser
+
+
+def _add_mimm(experiments) -> argparse.ArgumentParser:
+    parser = experiments.add_parser(
+        "mimm-x",
+        help="unlearn several spurious factors at once, beside baselines and an oracle, verify",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
+    add = parser.add_argument
+    kinds = ("phantom", "morphomnist", "table")
+    add("--data", choices=kinds, default="phantom", help="kind of data set")
+    add("--target", default="label", metavar="COL", help="a table's column to predict")
+    add("--labels", type=_names, default=(), metavar="L1,L2", help="its values (default: all)")
+    confounders = "the spurious factors (default: all that the kind of data has; a table: columns)"
+    add("--confounders", type=_names, default=(), metavar="A,B,..", help=confounders)
+    strength = "P(a class's preferred level | class); 'natural' takes a table's own"
+    add("--strength", type=_strength, default=0.9, metavar="P|natural", help=strength)
+    return parser
+
+
+def _add_shared(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--root", type=Path, metavar="PATH", help="folder of the data, for tables and MNIST")
+    add("--weights", metavar="imagenet|none|FILE", help="starting weights; the data's by default")
     add("--seed", type=int, default=0, help="seed of data, weights and order")
     add("--out", type=Path, metavar="DIR", help="folder to write to (default: build/...)")
     add("--resume", action="store_true", help="go on with a run that was stopped")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to train")
     add("--json", action="store_true", help="print results.json instead of a table")
+
+
+def _strength(text: str) -> float | None:
+    if text == "natural":
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number or 'natural'") from None
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from sklearn.linear_model import LogisticRegression
+from sklearn.manifold import TSNE
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.neighbors import NearestNeighbors
 from sklearn.neural_network import MLPClassifier
@@ -163,3 +164,17 @@ def neighbour_purity(
     counts = np.unique(y, return_counts=True)[1]
     chance = (counts * (counts - 1)).sum() / (len(y) * (len(y) - 1))
     return {"purity": float((y[near] == y[:, None]).mean()), "chance": float(chance)}
+
+
+def tsne(features: Float[Tensor, "n d"], *, seed: int = 0) -> Float[Tensor, "n 2"]:
+    """The features, standardised, laid out on a plane by t-SNE (van der Maaten and Hinton 2008).
+
+    Near points were near; distances between clusters and their sizes mean nothing. The perplexity
+    is 30, or a quarter of the images where there are fewer than 120.
+    Raises ValueError for fewer than five images.
+    """
+    if len(features) < 5:
+        raise ValueError(f"{len(features)} images: expected at least 5")
+    x = StandardScaler().fit_transform(features.detach().cpu().float().numpy())
+    plane = TSNE(perplexity=min(30, len(x) / 4), init="pca", random_state=seed).fit_transform(x)
+    return torch.from_numpy(plane)

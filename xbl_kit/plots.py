@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import PIL.Image
 import seaborn as sns
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -151,4 +151,30 @@ def split_bars(
     axes.set(ylim=(0, 1.08), xlabel="")
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=6, frameon=False)
     sns.despine(figure)
+    return figure
+
+
+def scatter(
+    points: Float[Tensor, "n 2"],
+    columns: Mapping[str, tuple[Sequence[str], Int[Tensor, " n"]]],
+    *,
+    title: str = "",
+) -> Figure:
+    """One panel a column of the same points (n, 2), coloured by its levels.
+
+    `columns` are {name: (names of the levels, each point's level)}; the axes have no unit.
+    """
+    figure = Figure(figsize=(2.9 * len(columns), 3.3), layout="constrained")
+    for axes, (name, (levels, of_point)) in zip(
+        figure.subplots(1, len(columns), squeeze=False)[0], columns.items(), strict=True
+    ):
+        colours = sns.color_palette("colorblind", len(levels))
+        for number, level in enumerate(levels):
+            x, y = points[of_point == number].T.numpy()
+            axes.scatter(x, y, s=5, color=colours[number], linewidths=0, label=level)
+        axes.set(title=name, xticks=[], yticks=[], box_aspect=1)
+        axes.legend(
+            loc="upper center", bbox_to_anchor=(0.5, 0), ncols=2, frameon=False, markerscale=3
+        )
+    figure.suptitle(title)
     return figure

@@ -1,13 +1,13 @@
 """A cohort of phantom patients, as a data set like any other."""
 
 from collections.abc import Mapping, Sequence
-from itertools import product
 
 import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from xbl_kit.data.cells import lay_out
 from xbl_kit.data.dataset import Dataset
 from xbl_kit.data.phantom import CLASSES, FACTORS, make_phantoms
 
@@ -31,10 +31,7 @@ def open_phantoms(
 
     Raises ValueError for a factor that is not known.
     """
-    for factor in crossed:
-        if factor not in FACTORS:
-            raise ValueError(f"factor {factor!r}: expected one of {', '.join(FACTORS)}")
-    columns = _cohort(per_cell, crossed, seed)
+    columns = lay_out(per_cell, crossed, len(CLASSES), FACTORS, seed=seed)
     drawn = make_phantoms(
         columns["label"], **{f: columns[f] for f in FACTORS}, seed=seed, size=size, **drawing
     )
@@ -77,16 +74,3 @@ def redraw(data: Dataset, rows: Int[Tensor, " n"], *, seed: int = 0, **changed) 
         levels=data.levels,
         masks={"lungs": drawn.lungs, "humerus": drawn.humerus},
     )
-
-
-def _cohort(per_cell: Mapping[str, int | np.ndarray], crossed: Sequence[str], seed: int) -> dict:
-    shape = (len(CLASSES), *(len(FACTORS[factor]) for factor in crossed))
-    cells = np.array(list(product(*map(range, shape))), dtype=np.int64)
-    counts = np.array(
-        [np.broadcast_to(n, shape).ravel() for n in per_cell.values()], dtype=np.int64
-    )
-    table = cells.repeat(counts.sum(axis=0), axis=0)
-    generator = np.random.default_rng(seed)
-    columns = {f: generator.integers(len(FACTORS[f]), size=len(table)) for f in FACTORS}
-    columns |= dict(zip(("label", *crossed), table.T.copy(), strict=True))
-    return columns | {"split": np.tile(list(per_cell), len(cells)).repeat(counts.T.ravel())}

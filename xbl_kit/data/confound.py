@@ -36,6 +36,23 @@ def inverted(probability: np.ndarray) -> np.ndarray:
     return (1 - probability) / (probability.shape[1] - 1)
 
 
+def measured(
+    data: Dataset, rows: Int[Tensor, " n"], factor: str, *, pseudocount: float = 0.0
+) -> np.ndarray:
+    """P(level | class) as counted in `rows`, (classes, levels), unknown levels left out.
+
+    `pseudocount` images are added to every cell. Raises ValueError for a class without an image.
+    """
+    counts = np.full((len(data.classes), len(data.levels[factor])), float(pseudocount))
+    label, level = data.label[rows].numpy(), data.confounders[factor][rows].numpy()
+    np.add.at(counts, (label[level >= 0], level[level >= 0]), 1)
+    total = counts.sum(axis=1, keepdims=True)
+    if not total.all():
+        name = data.classes[int((total == 0).argmax())]
+        raise ValueError(f"{name!r} has no image with a known level of {factor!r}")
+    return counts / total
+
+
 def cell_counts(per_class: int, probabilities: Mapping[str, np.ndarray]) -> Int[np.ndarray, "..."]:
     """Images in every cell (class, level of factor 1, level of factor 2, ...), (k, l1, l2, ...).
 
@@ -83,6 +100,30 @@ def sample_rows(
         drawn.append(rows[torch.randperm(len(rows), generator=generator)[:count]])
     rows = torch.cat(drawn)
     return rows[torch.randperm(len(rows), generator=generator)]
+
+
+def most_per_class(
+    data: Dataset, pool: Int[Tensor, " n"], probabilities: Mapping[str, np.ndarray]
+) -> int:
+    """The largest `per_class` that `sample_rows` can draw from `pool`.
+
+    Raises ValueError naming a cell without an image where that is 0.
+    """
+    have = np.zeros_like(cell_counts(1, probabilities))
+    columns = [data.label[pool], *(data.confounders[factor][pool] for factor in probabilities)]
+    np.add.at(have, tuple(column.numpy() for column in columns), 1)
+    share = cell_counts(10**6, probabilities) / 10**6
+    most = int(
+        ((have + 1)[share > 0] / share[share > 0]).min()
+    )  # rounding gives a cell one at most
+    for per_class in range(most, 0, -1):
+        if (cell_counts(per_class, probabilities) <= have).all():
+            return per_class
+    short = np.argwhere(cell_counts(1, probabilities) > have)[0]
+    names = [data.classes[short[0]]] + [
+        data.levels[factor][i] for factor, i in zip(probabilities, short[1:], strict=True)
+    ]
+    raise ValueError(f"{'/'.join(names)}: no image among {len(pool)}, at least one is wanted")
 
 
 def split_patients(

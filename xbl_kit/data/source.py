@@ -5,16 +5,21 @@ from pathlib import Path
 
 from xbl_kit.data.cohort import open_phantoms
 from xbl_kit.data.dataset import Dataset
+from xbl_kit.data.morphomnist import open_morphomnist
 from xbl_kit.data.table import open_table
 
-KINDS: dict[str, Callable[..., Dataset]] = {"phantom": open_phantoms, "table": open_table}
+KINDS: dict[str, Callable[..., Dataset]] = {
+    "phantom": open_phantoms,
+    "morphomnist": open_morphomnist,
+    "table": open_table,
+}
 
 
 def open_dataset(kind: str, root: str | Path | None = None, **options) -> Dataset:
-    """The data set of a `kind` ("phantom" or "table"), from the folder `root` where it needs one.
+    """The data set of a `kind`, one of `KINDS`, from the folder `root` where it needs one.
 
-    `options` are those of the kind's own function, `open_phantoms` or `open_table`. Every kind
-    gives the same `Dataset`, whose rows are `Batch` records.
+    `options` are those of the kind's own function, such as `open_phantoms`. Every kind gives the
+    same `Dataset`, whose rows are `Batch` records.
 
     Raises ValueError for an unknown kind, or a root that is missing or of no use.
     """

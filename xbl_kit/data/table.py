@@ -23,24 +23,30 @@ class DataError(ValueError):
 
 
 def open_table(
-    root: str | Path, *, size: int = 224, confounders: Sequence[str] | None = None
+    root: str | Path,
+    *,
+    size: int = 224,
+    confounders: Sequence[str] | None = None,
+    target: str = "label",
+    labels: Sequence[str] = (),
 ) -> Dataset:
     """The data set described by `root/metadata.csv`, resized to `size` pixels.
 
-    Columns: image and label; mask (the lungs), patient, split (train, val, test) and counter (1 for
-    images that break the bias) where there are any; every other column with 2 to 10 values is a
-    confounder, or just those in `confounders`. Paths are relative to the root. Images become grey,
-    bilinear; masks are matched to them, nearest. Without a patient column each image is its own
-    patient. An empty cell of a confounder is level -1.
+    Columns: image and label, or another `target` in its place; mask (the lungs), patient, split
+    (train, val, test) and counter (1 for images that break the bias) where there are any; every
+    other column with 2 to 10 values is a confounder, or just those in `confounders`. Paths are
+    relative to the root. Images become grey, bilinear; masks are matched to them, nearest. Without
+    a patient column each image is its own patient. An empty cell of a confounder is level -1. With
+    `labels`, other rows are not read.
 
     Raises DataError for whatever is missing, unreadable, empty or outside the root.
     """
     root = Path(root)
     file = root / "metadata.csv"
-    table = _read_csv(root, file)
-    classes, label = _number(table["label"])
+    table = _read_csv(root, file, target, labels)
+    classes, label = _number(table[target])
     patient = table["patient"] if "patient" in table else pd.Series(range(len(table)), dtype=str)
-    factors = _factors(table, confounders, file)
+    factors = _factors(table.drop(columns=target), confounders, file)
     images, masks = _read_images(root, table, size)
     return Dataset(
         images=images,
@@ -55,7 +61,7 @@ def open_table(
     )
 
 
-def _read_csv(root: Path, file: Path) -> pd.DataFrame:
+def _read_csv(root: Path, file: Path, target: str, labels: Sequence[str]) -> pd.DataFrame:
     if not root.is_dir():
         raise DataError(f"{root}: no such folder")
     if not file.is_file():
@@ -64,15 +70,19 @@ def _read_csv(root: Path, file: Path) -> pd.DataFrame:
         table = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise DataError(f"{file}: not a readable csv file ({error})") from None
-    for column in ("image", "label"):
+    for column in ("image", target):
         if column not in table:
             raise DataError(f"{file}: no column {column!r}, found {', '.join(table.columns)}")
     if table.empty:
         raise DataError(f"{file}: no rows")
-    required = [c for c in ("image", "label", "patient", "split", "counter") if c in table]
+    for name in labels:
+        if name not in set(table[target]):
+            found = ", ".join(sorted(set(table[target])))
+            raise DataError(f"{file}: no {target} {name!r}, found {found}")
+    required = [c for c in ("image", target, "patient", "split", "counter") if c in table]
     for column in required:
         _check_column(file, table[column])
-    return table
+    return table[table[target].isin(labels)].reset_index(drop=True) if labels else table
 
 
 def _check_column(file: Path, column: pd.Series) -> None:
@@ -98,6 +108,9 @@ def _factors(table: pd.DataFrame, wanted: Sequence[str] | None, file: Path) -> d
         if column not in free:
             raise DataError(f"{file}: no confounder column {column!r}, found {', '.join(free)}")
     factors = {column: _number(table[column]) for column in (free if wanted is None else wanted)}
+    for column, (names, _) in factors.items():
+        if wanted is not None and len(names) < 2:
+            raise DataError(f"{file}: confounder {column!r} has {len(names)} value, expected 2")
     most = MOST_LEVELS if wanted is None else len(table)
     return {
         column: (names, level)

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from xbl_kit.batch import Batch
-from xbl_kit.data import Dataset
+from xbl_kit.data import Dataset, confound
 
 # The share of the way to an unconfounded training set that is gone by weights, the rest by prior.
 CORRECTIONS = {"none": None, "weights": 1.0, "both": 0.5, "prior": 0.0}
@@ -40,14 +40,10 @@ class Bias(nn.Module):
         pseudocount: float = 1.0,
     ) -> "Bias":
         """The tables as counted in `rows`, with `pseudocount` images added to every cell."""
-        tables = {}
-        for factor in factors:
-            counts = torch.full((len(data.classes), len(data.levels[factor])), pseudocount)
-            label, level = data.label[rows], data.confounders[factor][rows]
-            known = level >= 0
-            one = torch.ones(int(known.sum()))
-            counts.index_put_((label[known], level[known]), one, accumulate=True)
-            tables[factor] = counts / counts.sum(dim=1, keepdim=True)
+        tables = {
+            factor: torch.from_numpy(confound.measured(data, rows, factor, pseudocount=pseudocount))
+            for factor in factors
+        }
         return cls(tables)
 
     def shift_and_weight(

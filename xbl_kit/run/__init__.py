@@ -1,21 +1,28 @@
 """Experiments from data to results.json, the same for the command line and the lessons."""
 
-from xbl_kit.run.exbl import PRESETS, Run, open_run, prepare, reproduce_exbl
-from xbl_kit.run.mimm import reproduce_mimm
-from xbl_kit.run.report import by_split, maps_of, summary
+from pathlib import Path
+
+from xbl_kit.checkpoint import load_json
+from xbl_kit.run.content import read_parts
+from xbl_kit.run.exbl import PRESETS, open_exbl, prepare, reproduce_exbl
+from xbl_kit.run.folder import Run
+from xbl_kit.run.mimm import open_mimm, reproduce_mimm
+from xbl_kit.run.report import by_split, contents, maps_of, summary
 
 __all__ = [
     "PRESETS",
     "Run",
     "by_split",
+    "contents",
     "maps_of",
     "open_run",
     "prepare",
+    "read_parts",
     "reproduce",
     "summary",
 ]
 
-EXPERIMENTS = {"exbl": reproduce_exbl, "mimm-x": reproduce_mimm}
+EXPERIMENTS = {"exbl": (reproduce_exbl, open_exbl), "mimm-x": (reproduce_mimm, open_mimm)}
 
 
 def reproduce(experiment: str = "exbl", **options) -> dict:
@@ -27,4 +34,18 @@ def reproduce(experiment: str = "exbl", **options) -> dict:
     """
     if experiment not in EXPERIMENTS:
         raise ValueError(f"experiment {experiment!r}: expected one of {', '.join(EXPERIMENTS)}")
-    return EXPERIMENTS[experiment](**options)
+    return EXPERIMENTS[experiment][0](**options)
+
+
+def open_run(out: str | Path) -> Run:
+    """What a finished run left in the folder `out`, to go on with.
+
+    The data are opened again, from where the run had them.
+
+    Raises FileNotFoundError where no run came to its end.
+    """
+    out = Path(out)
+    results, settings = load_json(out / "results.json"), load_json(out / "run.json")
+    if results is None or settings is None:
+        raise FileNotFoundError(f"{out}: no finished run; `reproduce(..., out={str(out)!r})` first")
+    return EXPERIMENTS[settings["experiment"]][1](out, results, settings)

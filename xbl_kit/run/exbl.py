@@ -4,23 +4,19 @@ import copy
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
-from jaxtyping import Int
 from torch import Tensor
 
-from xbl_kit.checkpoint import load_json, load_model, write_json, write_whole
+from xbl_kit.checkpoint import load_model, write_json, write_whole
 from xbl_kit.data import Dataset, confound, open_dataset
 from xbl_kit.exemplar import Exemplar
 from xbl_kit.methods import Erm, ExBL
 from xbl_kit.models import Classifier, build_classifier, cache_stem
 from xbl_kit.pick import Box, pick_automatically, region_pixels
 from xbl_kit.run.evaluate import evaluate
-from xbl_kit.run.folder import cache_folder, finished_run, open_folder, train_stage
-from xbl_kit.run.report import draw_figures, versions
+from xbl_kit.run.folder import Rows, Run, cache_folder, finished_run, open_folder, train_stage
+from xbl_kit.run.report import draw_exbl, versions
 from xbl_kit.train import predict
-
-Rows = dict[str, Int[Tensor, " n"]]
 
 PRESETS = {
     "classroom": {
@@ -115,32 +111,13 @@ def reproduce_exbl(
         },
     }
     if out:
-        draw_figures(results, models, dataset, rows, out)
+        draw_exbl(results, models, dataset, rows, out)
         write_json(out / "results.json", results)
     return results
 
 
-class Run(NamedTuple):
-    """A finished run: its results, data, rows by name, trained models by name, and exemplar."""
-
-    results: dict
-    data: Dataset
-    rows: Rows
-    models: dict[str, Classifier]
-    exemplar: Exemplar
-
-
-def open_run(out: str | Path) -> Run:
-    """What a finished run left in the folder `out`, to go on with.
-
-    The data are opened again, from where the run had them.
-
-    Raises FileNotFoundError where no run came to its end.
-    """
-    out = Path(out)
-    results, settings = load_json(out / "results.json"), load_json(out / "run.json")
-    if results is None or settings is None:
-        raise FileNotFoundError(f"{out}: no finished run; `reproduce(..., out={str(out)!r})` first")
+def open_exbl(out: Path, results: dict, settings: dict) -> Run:
+    """What a finished run of this experiment left in `out`; see `run.open_run`."""
     data, rows, model = _open(settings)
     models = {name: copy.deepcopy(model) for name in results["models"]}
     for name, one in models.items():

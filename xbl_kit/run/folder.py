@@ -2,13 +2,30 @@
 
 import os
 from pathlib import Path
+from typing import NamedTuple
 
-from torch import nn
+from jaxtyping import Int
+from torch import Tensor, nn
 
 from xbl_kit.checkpoint import load_json, load_model, save_model, write_json
+from xbl_kit.data import Dataset
+from xbl_kit.exemplar import Exemplar
+from xbl_kit.models import Classifier
 from xbl_kit.train import best_epoch, fit
 
+Rows = dict[str, Int[Tensor, " n"]]
+
 OWN_FILES = ("run.json", "results.json", "exemplar.npz", "*-*.safetensors", "train-*", "*.png")
+
+
+class Run(NamedTuple):
+    """A finished run: results, data, rows by name, models by name, and the exemplar of eXBL."""
+
+    results: dict
+    data: Dataset
+    rows: Rows
+    models: dict[str, Classifier]
+    exemplar: Exemplar | None = None
 
 
 def cache_folder() -> Path:

@@ -1,17 +1,21 @@
 """Results as a person reads them: a table and a few figures."""
 
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 import torch
 import torchvision
+from torch import Tensor
 
 from xbl_kit import __version__, plots
 from xbl_kit.checkpoint import write_whole
 from xbl_kit.data import Dataset
 from xbl_kit.explain import upsample
-from xbl_kit.models import Classifier
+from xbl_kit.metrics import tsne
+from xbl_kit.models import Classifier, MultiHead
+from xbl_kit.run.content import read_parts
 from xbl_kit.train import predict
 
 COLUMNS = {
@@ -20,7 +24,21 @@ COLUMNS = {
     "activation_precision": "AP",
     "activation_precision_chance": "AP chance",
 }
-NAMES = {"unrefined": "Unrefined", "control": "Control", "exbl": "eXBL", "oracle": "Oracle"}
+TITLES = {
+    "accuracy": "accuracy",
+    "worst_group": "accuracy of the worst group",
+    "activation_precision": "Activation Precision",
+}
+NAMES = {
+    "unrefined": "Unrefined",
+    "control": "Control",
+    "exbl": "eXBL",
+    "erm": "ERM",
+    "reweighted": "Reweighted ERM",
+    "multitask": "Multitask",
+    "mimm-x": "MIMM-X",
+    "oracle": "Oracle",
+}
 SHOWN = 4
 
 
@@ -45,23 +63,57 @@ def summary(results: dict) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index(["split", "model"]).dropna(axis="columns", how="all")
 
 
-def draw_figures(
+def contents(results: dict) -> pd.DataFrame:
+    """What f_y holds of each factor (mimm-x): probes beside their null, purity, held-out nats."""
+    rows = [
+        {
+            "model": model,
+            "factor": factor,
+            "probe": content["probe"][factor]["accuracy"],
+            "null 95 %": content["probe"][factor]["null_95"],
+            "MLP probe": content["probe_mlp"][factor]["accuracy"],
+            "MLP null": content["probe_mlp"][factor]["null_95"],
+            "purity": content["purity"][factor]["purity"],
+            "chance": content["purity"][factor]["chance"],
+            "nats": content["information"][factor],
+        }
+        for model, content in results["models"].items()
+        for factor in results["confounders"]
+    ]
+    return pd.DataFrame(rows).set_index(["model", "factor"])
+
+
+def draw_exbl(
     results: dict, models: dict[str, Classifier], data: Dataset, rows: dict, out: Path
 ) -> None:
     """Write the figures of a run: accuracy and Activation Precision by split, a grid of maps."""
-    for key, title in (
-        ("accuracy", "accuracy"),
-        ("worst_group", "accuracy of the worst group"),
-        ("activation_precision", "Activation Precision"),
-    ):
-        values = by_split(results, key)
-        if any(value is not None for splits in values.values() for value in splits.values()):
-            _save(plots.split_bars(values, ylabel=title), out / f"{key}.png")
+    _draw_bars(results, ("accuracy", "worst_group", "activation_precision"), out)
     bad = results["exemplars"]["bad"]
     suspect = (bad[0] if isinstance(bad, list) else bad)["label"]
     of_suspect = [row for row in rows["iid"] if data.classes[data.label[row]] == suspect]
     some = of_suspect or list(rows["iid"])
     _save(maps_of(models, data, torch.stack(some[:SHOWN])), out / "maps.png")
+
+
+def draw_mimm(
+    results: dict, models: dict[str, MultiHead], data: Dataset, rows: Tensor, out: Path
+) -> None:
+    """Write the figures of a run: accuracy by split, and t-SNE of every model's f_y on `rows`."""
+    _draw_bars(results, ("accuracy", "worst_group"), out)
+    columns = {"label": (data.classes, data.label[rows])} | {
+        factor: (data.levels[factor], data.confounders[factor][rows])
+        for factor in results["confounders"]
+    }
+    for name, model in models.items():
+        points = tsne(read_parts(model, data, rows)[0][0])
+        _save(plots.scatter(points, columns, title=NAMES[name]), out / f"tsne-{name}.png")
+
+
+def _draw_bars(results: dict, keys: Sequence[str], out: Path) -> None:
+    for key in keys:
+        values = by_split(results, key)
+        if any(value is not None for splits in values.values() for value in splits.values()):
+            _save(plots.split_bars(values, ylabel=TITLES[key]), out / f"{key}.png")
 
 
 def by_split(results: dict, key: str) -> dict[str, dict[str, float | None]]:

@@ -1,0 +1,78 @@
+"""What the features of a task hold of each spurious factor, whether or not the answer uses it."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from xbl_kit import metrics
+from xbl_kit.data import Dataset
+from xbl_kit.losses import held_out_information
+from xbl_kit.models import MultiHead
+
+PERMUTATIONS = {"linear": 100, "mlp": 10}
+
+
+def content(
+    model: MultiHead, data: Dataset, rows: Int[Tensor, " n"], factors: Sequence[str]
+) -> dict:
+    """What f_y holds of each factor in `rows`, where none tells of the class.
+
+    Linear and MLP probes, the purity of its neighbourhoods, and I(f_y; z) in nats by a critic
+    fitted on one half of the patients and read on the other.
+    """
+    part = read_parts(model, data, rows)[0][0]
+    found: dict[str, dict] = {"probe": {}, "probe_mlp": {}, "purity": {}, "information": {}}
+    half = data.patient[rows] % 2 == 0
+    for factor in factors:
+        level = data.confounders[factor][rows]
+        one_hot = F.one_hot(level, len(data.levels[factor])).float()
+        for key, kind in (("probe", "linear"), ("probe_mlp", "mlp")):
+            options = {"patient": data.patient[rows], "permutations": PERMUTATIONS[kind]}
+            found[key][factor] = _rounded(metrics.probe(part, level, kind=kind, **options))
+        found["purity"][factor] = _rounded(metrics.neighbour_purity(part, level))
+        sides = [(part[side], one_hot[side]) for side in (half, ~half)]
+        nats = held_out_information(*sides, steps=300, batch_size=256, hidden=64)
+        found["information"][factor] = round(nats.item(), 4)
+    return found
+
+
+def spurious_accuracy(
+    model: MultiHead, data: Dataset, rows: Int[Tensor, " n"], factors: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    """How often each factor is told: by its own head, where there is one, and by "switched labels".
+
+    "switched" is the test of MIMM's two-factor extension: the label's answer, as a number, scored
+    against the factor's level. It is no probe: an answer can be right half of the time and the
+    features still hold the whole factor.
+    """
+    _, logits = read_parts(model, data, rows)
+    answer = [one.argmax(dim=1) for one in logits]
+    level = {factor: data.confounders[factor][rows] for factor in factors}
+    own = zip(model.factors, answer[1:], strict=True)
+    return {
+        "spurious_accuracy": _rounded({f: metrics.accuracy(z, level[f]) for f, z in own}),
+        "switched_accuracy": _rounded({f: metrics.accuracy(answer[0], level[f]) for f in factors}),
+    }
+
+
+@torch.no_grad()
+def read_parts(
+    model: MultiHead, data: Dataset, rows: Int[Tensor, " n"], *, batch_size: int = 256
+) -> tuple[list[Float[Tensor, "n d"]], list[Float[Tensor, "n _"]]]:
+    """Every task's part and logits for `rows`, on the CPU, in eval mode; the mode is kept."""
+    was_training, device = model.training, model.mean.device
+    model.eval()
+    batches = [data[some].to(device) for some in rows.split(batch_size)]
+    read = [model.tasks(model.encode(batch.image, batch.stem)) for batch in batches]
+    model.train(was_training)
+    parts, logits = zip(*read, strict=True)
+    return tuple(
+        [torch.cat(each).cpu() for each in zip(*side, strict=True)] for side in (parts, logits)
+    )
+
+
+def _rounded(found: Mapping[str, float]) -> dict[str, float]:
+    return {key: round(value, 4) for key, value in found.items()}
