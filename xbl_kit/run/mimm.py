@@ -38,9 +38,9 @@ PLANS = {
         "size": 28,
         "backbone": "digit_cnn",
         "weights": "none",
-        "train": {"epochs": 12, "batch_size": 64, "lr": 3e-3, "warmup": 0.3},
+        "train": {"epochs": 8, "batch_size": 128, "lr": 3e-3, "warmup": 0.3},
         "preferred": {"stroke": [0, 1], "rotation": [0, 1]},
-        "per_class": {"train": 6000, "val": 200, "test": 1500},
+        "per_class": {"train": 12000, "val": 200, "test": 1500},
     },
     "table": {
         "size": 128,
