@@ -33,8 +33,8 @@ PLAN = {
     "features": 4,
     "train": {"epochs": 9, "batch_size": 64, "lr": 3e-3, "warmup": 0.5, "keep": "last"},
     "mimm-x": {"estimator": "dcor", "weight": 0.3, "spurious": 0.1, "correction": "both"},
-    "delay": 0.4,  # share of all steps before MI and prior count, and until in full
-    "ramp": 0.3,
+    "delay": 0.6,  # share of all steps before MI and prior count, and until in full
+    "ramp": 0.2,
 }
 MODELS = ("erm", "reweighted", "multitask", "mimm-x", "oracle")
 TESTS = ("iid", "balanced", "inverted")
