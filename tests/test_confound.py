@@ -111,3 +111,35 @@ def test_a_given_split_is_taken_and_checked():
     split[data.label.numpy() == 2] = "train"
     with pytest.raises(ValueError, match=r"label 'c' has no image in split 'test'"):
         confound.split_patients(data, {"train": 0.5, "test": 0.5})
+
+
+def test_measured_tables_are_what_was_drawn():
+    data = _data()
+    rows = torch.arange(0, 600, 3)
+    table = confound.measured(data, rows, "site")
+    for c, z in np.ndindex(table.shape):
+        inside = data.label[rows] == c
+        share = (data.confounders["site"][rows][inside] == z).double().mean().item()
+        assert table[c, z] == pytest.approx(share)
+    data.confounders["age"][data.label == 2] = -1
+    with pytest.raises(ValueError, match="'c' has no image with a known level of 'age'"):
+        confound.measured(data, rows, "age")
+    even = confound.measured(data, rows, "age", pseudocount=1.0)
+    np.testing.assert_allclose(even[2], 0.5)
+
+
+@pytest.mark.parametrize("strength", [0.5, 0.8, 1.0])
+def test_most_per_class_can_be_drawn_and_one_more_cannot(strength):
+    data, pool = _data(), torch.arange(1, 600, 2)
+    tables = {"age": confound.biased((0, 1, 1), 2, strength), "site": confound.balanced(3, 3)}
+    most = confound.most_per_class(data, pool, tables)
+    assert len(confound.sample_rows(data, pool, most, tables)) == 3 * most > 0
+    with pytest.raises(ValueError, match="are wanted"):
+        confound.sample_rows(data, pool, most + 1, tables)
+
+
+def test_a_cell_without_an_image_is_named():
+    data = _data()
+    pool = ((data.label != 1) | (data.confounders["age"] != 0)).nonzero()[:, 0]
+    with pytest.raises(ValueError, match=f"b/old: no image among {len(pool)}, at least one"):
+        confound.most_per_class(data, pool, {"age": confound.biased((0, 0, 0))})

@@ -176,3 +176,13 @@ def test_neighbour_purity_equals_a_loop_and_meets_its_limits():
     assert metrics.neighbour_purity(alone, level)["purity"] == 1
     with pytest.raises(ValueError, match="30 images: expected more than k=30"):
         metrics.neighbour_purity(features, level, k=30)
+
+
+def test_tsne_keeps_clusters_apart_and_is_repeatable():
+    features, level = _features(60)
+    features[:, 0] += 50 * level
+    plane = metrics.tsne(features)
+    assert plane.shape == (60, 2) and torch.equal(plane, metrics.tsne(features))
+    assert metrics.neighbour_purity(plane, level, k=5)["purity"] == 1
+    with pytest.raises(ValueError, match="4 images: expected at least 5"):
+        metrics.tsne(features[:4])

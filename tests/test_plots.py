@@ -71,3 +71,13 @@ def test_split_bars_draw_every_value():
     heights = [[bar.get_height() for bar in bars] for bars in axes.containers]
     np.testing.assert_allclose(heights[0], [0.9, 0.1])
     assert heights[1][0] == 0.8 and (len(heights[1]) == 1 or np.isnan(heights[1][1]))
+
+
+def test_scatter_draws_every_point_once_a_panel_and_names_the_levels():
+    points, level = torch.arange(12.0).view(6, 2), torch.tensor([0, 1, 2, 0, 0, 1])
+    columns = {"site": (("A", "B", "C"), level), "sex": (("F", "M"), level.clamp(max=1))}
+    panels = plots.scatter(points, columns, title="f_y").axes
+    assert [axes.get_title() for axes in panels] == ["site", "sex"]
+    assert [len(group.get_offsets()) for group in panels[0].collections] == [3, 2, 1]
+    assert panels[0].collections[1].get_offsets().tolist() == [[2, 3], [10, 11]]
+    assert [text.get_text() for text in panels[1].get_legend().get_texts()] == ["F", "M"]

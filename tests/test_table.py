@@ -148,6 +148,22 @@ def test_faulty_files_are_named(tmp_path):
         open_dataset("table", root, size=8)
 
 
+def test_another_target_and_some_of_its_values(tmp_path):
+    root = _write(tmp_path)
+    data = open_dataset("table", root, size=8, target="sex", labels=("F", "M"), confounders=[])
+    assert data.classes == ("F", "M") and data.label.tolist() == [1, 0, 1, 0, 1]
+    assert data.images[:, 3, 3].tolist() == [40, 80, 120, 160, 200], "row 0 has no sex"
+    assert "sex" not in open_dataset("table", root, size=8, target="sex", labels=("F",)).levels
+    for options, words in (
+        ({"target": "sex"}, r"line 2: sex is '', expected a value"),
+        ({"labels": ["ill", "wel"]}, "no label 'wel', found ill, well"),
+        ({"confounders": ["counter"]}, "no confounder column 'counter'"),
+        ({"labels": ["ill"], "confounders": ["sex"]}, "confounder 'sex' has 1 value, expected 2"),
+    ):
+        with pytest.raises(DataError, match=words):
+            open_dataset("table", root, size=8, **options)
+
+
 def test_a_link_out_of_the_root_is_refused(tmp_path):
     root = _write(tmp_path / "root")
     outside = tmp_path / "outside.png"
@@ -166,7 +182,7 @@ def test_missing_root_table_or_kind(tmp_path):
         open_dataset("table")
     with pytest.raises(ValueError, match="expected no root"):
         open_dataset("phantom", tmp_path)
-    with pytest.raises(ValueError, match="'pictures': expected one of phantom, table"):
+    with pytest.raises(ValueError, match="'pictures': expected one of phantom, morphomnist, table"):
         open_dataset("pictures")
     (tmp_path / "metadata.csv").write_bytes(b"\xff\xfe\x00b\x00a")
     with pytest.raises(DataError, match="not a readable csv"):

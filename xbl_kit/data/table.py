@@ -79,20 +79,22 @@ def _read_csv(root: Path, file: Path, target: str, labels: Sequence[str]) -> pd.
         if name not in set(table[target]):
             found = ", ".join(sorted(set(table[target])))
             raise DataError(f"{file}: no {target} {name!r}, found {found}")
+    if labels:
+        table = table[table[target].isin(labels)]
     required = [c for c in ("image", target, "patient", "split", "counter") if c in table]
     for column in required:
         _check_column(file, table[column])
-    return table[table[target].isin(labels)].reset_index(drop=True) if labels else table
+    return table.reset_index(drop=True)
 
 
 def _check_column(file: Path, column: pd.Series) -> None:
     allowed = {"split": SPLITS, "counter": ("0", "1")}.get(column.name)
     wrong = column == "" if allowed is None else ~column.isin(allowed)
     if wrong.any():
-        row = int(wrong.to_numpy().argmax())
+        row = wrong.idxmax()
         expected = "a value" if allowed is None else f"one of {', '.join(allowed)}"
-        value = column.iloc[row]
-        raise DataError(f"{file}, line {row + 2}: {column.name} is {value!r}, expected {expected}")
+        value = f"{column.name} is {column[row]!r}"
+        raise DataError(f"{file}, line {row + 2}: {value}, expected {expected}")
 
 
 def _number(column: pd.Series) -> tuple[tuple[str, ...], torch.Tensor]:
