@@ -27,6 +27,7 @@ def _small(monkeypatch):
         small["per_class"] = dict(zip(("train", "val", "test"), per_class, strict=False))
         monkeypatch.setitem(mimm.PLANS, kind, plan | small)
     monkeypatch.setattr(content, "PERMUTATIONS", {"linear": 3, "mlp": 1})
+    monkeypatch.setattr(content, "STEPS", 5)
 
 
 def test_results_hold_what_the_contract_says_and_are_resumed(tmp_path):

@@ -170,12 +170,15 @@ class Mine(nn.Module):
         )
 
     def _of_pair(self, x: Tensor, z: Tensor, *layers: Tensor) -> Tensor:
+        step = max(1, CHUNK["cpu" if x.device.type == "cpu" else "gpu"] // x.numel())
         if self.negatives is None:
-            step = max(1, CHUNK["cpu" if x.device.type == "cpu" else "gpu"] // x.numel())
             chunks = [(rows[:, None], z) for rows in x.split(step)]
         else:
-            shifts = range(min(self.negatives, len(x) - 1) + 1)
-            chunks = [(x[None], z.roll(-s, dims=0)[None]) for s in shifts]
+            shifts = torch.arange(min(self.negatives, len(x) - 1) + 1)
+            chunks = [
+                (x[None], torch.stack([z.roll(-s, dims=0) for s in some.tolist()]))
+                for some in shifts.split(step)
+            ]
         # Recomputing a chunk is cheaper than writing it to memory and reading it back.
         again = {"use_reentrant": False, "preserve_rng_state": False}
         return torch.cat([checkpoint(_join, *chunk, *layers, **again) for chunk in chunks])

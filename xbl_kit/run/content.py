@@ -13,6 +13,7 @@ from xbl_kit.losses import held_out_information
 from xbl_kit.models import MultiHead
 
 PERMUTATIONS = {"linear": 100, "mlp": 10}
+STEPS = 300  # of fitting the critic
 
 
 def content(
@@ -34,7 +35,7 @@ def content(
             found[key][factor] = _rounded(metrics.probe(part, level, kind=kind, **options))
         found["purity"][factor] = _rounded(metrics.neighbour_purity(part, level))
         sides = [(part[side], one_hot[side]) for side in (half, ~half)]
-        nats = held_out_information(*sides, steps=300, batch_size=256, hidden=64)
+        nats = held_out_information(*sides, steps=STEPS, negatives=4, hidden=64)
         found["information"][factor] = round(nats.item(), 4)
     return found
 
