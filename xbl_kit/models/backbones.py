@@ -60,9 +60,12 @@ def small_cnn(weights: None = None) -> Parts:
     px a lung's edge sees the shoulder, and a map inside the lungs no longer means the shoulder is
     ignored.
     """
-    plan = ((1, 16, 3, 2), (16, 32, 3, 2), (32, 64, 3, 2), (64, 128, 1, 1))
-    layers = [layer for step in plan for layer in _convolution(*step)]
-    return Parts(nn.Sequential(), nn.Sequential(*layers), plan[-1][1])
+    return _convolutions((1, 16, 3, 2), (16, 32, 3, 2), (32, 64, 3, 2), (64, 128, 1, 1))
+
+
+def digit_cnn(weights: None = None) -> Parts:
+    """Three convolutions for digits of 28 px: 4x4 maps whose cells see 17x17 px each."""
+    return _convolutions((1, 32, 5, 2), (32, 64, 3, 2), (64, 128, 3, 2))
 
 
 def mobilenet_v2(weights: str | Path | None = None) -> Parts:
@@ -91,6 +94,7 @@ def densenet121(weights: str | Path | None = None) -> Parts:
 
 BACKBONES: dict[str, Callable[[str | Path | None], Parts]] = {
     "small_cnn": small_cnn,
+    "digit_cnn": digit_cnn,
     "mobilenet_v2": mobilenet_v2,
     "resnet18": resnet18,
     "densenet121": densenet121,
@@ -98,12 +102,18 @@ BACKBONES: dict[str, Callable[[str | Path | None], Parts]] = {
 _NETWORKS = {"mobilenet_v2", "resnet18", "densenet121"}
 
 
-def _convolution(inputs: int, outputs: int, size: int, stride: int) -> list[nn.Module]:
-    return [
-        nn.Conv2d(inputs, outputs, size, stride, size // 2, bias=False),
-        nn.BatchNorm2d(outputs),
-        nn.ReLU(),
+def _convolutions(*plan: tuple[int, int, int, int]) -> Parts:
+    """Convolution, BatchNorm, ReLU for each (inputs, outputs, kernel, stride)."""
+    layers = [
+        layer
+        for inputs, outputs, size, stride in plan
+        for layer in (
+            nn.Conv2d(inputs, outputs, size, stride, size // 2, bias=False),
+            nn.BatchNorm2d(outputs),
+            nn.ReLU(),
+        )
     ]
+    return Parts(nn.Sequential(), nn.Sequential(*layers), plan[-1][1])
 
 
 def _torchvision(name: str, weights: str | Path | None) -> nn.Module:

@@ -31,15 +31,15 @@ PLANS = {
         "backbone": "small_cnn",
         "weights": "none",
         "train": {"epochs": 14, "batch_size": 64, "lr": 3e-3, "warmup": 0.3},
-        "preferred": {"age": (0, 0, 1, 1), "sex": (0, 1, 0, 1), "site": (0, 1, 1, 0)},
+        "preferred": {"age": [0, 0, 1, 1], "sex": [0, 1, 0, 1], "site": [0, 1, 1, 0]},
         "per_class": {"train": 3000, "val": 40, "test": 400},
     },
     "morphomnist": {
         "size": 28,
-        "backbone": "small_cnn",
+        "backbone": "digit_cnn",
         "weights": "none",
-        "train": {"epochs": 20, "batch_size": 64, "lr": 3e-3, "warmup": 0.3},
-        "preferred": {"stroke": (0, 1), "rotation": (0, 1)},
+        "train": {"epochs": 12, "batch_size": 64, "lr": 3e-3, "warmup": 0.3},
+        "preferred": {"stroke": [0, 1], "rotation": [0, 1]},
         "per_class": {"train": 6000, "val": 200, "test": 1500},
     },
     "table": {
@@ -62,6 +62,7 @@ def reproduce_mimm(
     strength: float | None = 0.9,
     models: Sequence[str] = MODELS,
     weights: str | Path | None = None,
+    plan: Mapping | None = None,
     seed: int = 0,
     out: str | Path | None = None,
     resume: bool = False,
@@ -74,7 +75,8 @@ def reproduce_mimm(
     table, as many as it has. `erm` has no correction, `reweighted` importance weights, `multitask`
     the heads without MI. `strength` is P(a class's preferred level | class) of each of the
     `confounders`; None takes a table's own. `target` is a table's column to predict, `labels` the
-    values of it to tell apart. `options` go to `MimmX`.
+    values of it to tell apart. `plan` replaces entries of the data's `PLANS`, `options` (to
+    `MimmX`) those of `METHOD`.
 
     Raises ValueError for settings or data that are of no use.
     """
@@ -91,9 +93,9 @@ def reproduce_mimm(
         "confounders": list(confounders or PLANS[data].get("preferred", ())),
         "strength": strength,
         "models": list(models),
-        "weights": str(weights or PLANS[data]["weights"]),
+        "plan": PLANS[data] | dict(plan or {}) | ({"weights": str(weights)} if weights else {}),
         "seed": seed,
-        "options": options,
+        "options": METHOD | options,
     }
     if resume and (finished := finished_run(out, settings)):
         return finished
@@ -105,8 +107,8 @@ def reproduce_mimm(
         method = _method(name, dataset, rows["train"], settings)
         prefix = "oracle_" if name == "oracle" else ""
         own = {"train": rows[f"{prefix}train"], "val": rows[f"{prefix}val"]}
-        plan = PLANS[data]["train"] | {"keep": "last", "seed": seed, "device": device}
-        training = train_stage(name, method, dataset, own, out=out, **plan)
+        how = settings["plan"]["train"] | {"keep": "last", "seed": seed, "device": device}
+        training = train_stage(name, method, dataset, own, out=out, **how)
         trained[name] = method.model
         found[name] = {
             "train": {"images": len(own["train"])} | training,
@@ -141,7 +143,7 @@ def open_mimm(out: Path, results: dict, settings: dict) -> Run:
 def _open(settings: dict) -> tuple[Dataset, Rows]:
     """The data with a frozen prefix cached, and the rows of every split."""
     kind, factors, strength = (settings[key] for key in ("data", "confounders", "strength"))
-    plan, root, seed = PLANS[kind], settings["root"], settings["seed"]
+    plan, root, seed = (settings[key] for key in ("plan", "root", "seed"))
     if not factors:
         raise ValueError(f"data {kind!r}: which columns are the confounders?")
     if known := plan.get("preferred"):
@@ -168,13 +170,13 @@ def _open(settings: dict) -> tuple[Dataset, Rows]:
 
 def _network(name: str, data: Dataset, settings: Mapping) -> MultiHead:
     """All models have the same network, and the same start for the same heads."""
-    several = name in ("multitask", "mimm-x")
+    several, plan = name in ("multitask", "mimm-x"), settings["plan"]
     return build_multihead(
-        PLANS[settings["data"]]["backbone"],
+        plan["backbone"],
         len(data.classes),
         {f: len(data.levels[f]) for f in settings["confounders"]} if several else {},
         size=FEATURES,
-        weights=None if settings["weights"] == "none" else settings["weights"],
+        weights=None if plan["weights"] == "none" else plan["weights"],
         seed=settings["seed"],
     )
 
@@ -185,9 +187,9 @@ def _method(name: str, data: Dataset, rows: Tensor, settings: Mapping) -> Erm | 
         return MimmX(model, weight=0.0)
     bias = Bias.measured(data, rows, settings["confounders"])
     if name == "mimm-x":
-        plan = PLANS[settings["data"]]["train"]
-        steps = plan["epochs"] * max(1, len(rows) // plan["batch_size"])
+        how = settings["plan"]["train"]
+        steps = how["epochs"] * max(1, len(rows) // how["batch_size"])
         clock = {key: max(1, round(share * steps)) for key, share in CLOCK.items()}
-        options = METHOD | clock | settings["options"]
+        options = clock | settings["options"]
         return MimmX(model, bias=bias, seed=settings["seed"], **options)
     return Erm(model, bias=bias, correction="weights" if name == "reweighted" else "none")
