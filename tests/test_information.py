@@ -296,6 +296,12 @@ def test_distance_correlation_equals_the_naive_formula():
 
 
 @pytest.mark.parametrize("loss", [hsic, distance_correlation])
+def test_pairs_measured_at_once_equal_one_by_one(loss):
+    x, z = _randn(1, 7, 2), _randn(3, 7, 4, seed=1)
+    torch.testing.assert_close(loss(x, z), torch.stack([loss(x[0], each) for each in z]))
+
+
+@pytest.mark.parametrize("loss", [hsic, distance_correlation])
 def test_kernel_losses_gradient_and_degenerate_input(loss):
     options = {"bandwidth": 1.0} if loss is hsic else {}
     x, z = _randn(5, 2).requires_grad_(), _randn(5, 3, seed=1).requires_grad_()

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from xbl_kit.data import confound
 from xbl_kit.losses import distance_correlation
 from xbl_kit.methods import Bias, Erm, MimmX, classification_loss
+from xbl_kit.methods.bias import CORRECTIONS
 from xbl_kit.models import BACKBONES, build_multihead
 from xbl_kit.train import fit, predict
 
@@ -218,11 +219,14 @@ class TestBias:
             torch.testing.assert_close(classification_loss(logits, batch, bias, correction), wanted)
         plain = F.cross_entropy(logits, batch.label)
         torch.testing.assert_close(classification_loss(logits, batch, bias, "none"), plain)
-        for correction in total:
+        for correction, weight in (("prior", 1), ("both", None)):
             none = classification_loss(logits, batch, bias, correction, strength=0.0)
-            torch.testing.assert_close(none, plain)
+            if weight is None:
+                _, weight = bias.shift_and_weight(batch, CORRECTIONS["both"])
+            each = F.cross_entropy(logits, batch.label, reduction="none")
+            torch.testing.assert_close(none, (weight * each).mean())
 
-    def test_both_corrections_find_the_unconfounded_posterior(self):
+    def test_every_correction_finds_the_unconfounded_posterior(self):
         """A world of x = (sign, age): the sign is right in 3 of 4, age agrees with y in 9 of 10."""
         from xbl_kit.batch import Batch
 
@@ -236,7 +240,7 @@ class TestBias:
         y, s, a = torch.tensor(rows).T
         batch = Batch(torch.zeros(len(y), 1, 1, 1), y, {"age": a}, {}, y, y)
         bias = Bias({"age": torch.tensor([[0.9, 0.1], [0.1, 0.9]])})
-        for correction in ("weights", "prior"):
+        for correction in ("weights", "prior", "both"):
             table = torch.zeros(2, 2, 2, requires_grad=True)
             optimizer = torch.optim.LBFGS([table], max_iter=200)
 

@@ -49,46 +49,56 @@ class Club(nn.Module):
 
 
 def hsic(
-    x: Float[Tensor, "b d"],
-    z: Float[Tensor, "b e"],
+    x: Float[Tensor, "*#p b d"],
+    z: Float[Tensor, "*#p b e"],
     *,
     bandwidth: float | None = None,
     unbiased: bool = True,
-) -> Float[Tensor, ""]:
+) -> Float[Tensor, "..."]:
     """Hilbert-Schmidt independence criterion, Gaussian kernels exp(-d^2 / (2 bandwidth^2)).
 
     `unbiased` is Song et al. 2012, eq. 5 (mean 0 at independence, can be negative); otherwise
     tr(KHLH) / N^2 (Gretton et al. 2007). The default bandwidth is the batch's median distance on
-    each side, without a gradient. No unit.
+    each side, without a gradient. No unit. Any first dimensions are pairs of their own.
 
     Raises ValueError for fewer than four samples.
     """
-    if len(x) < 4:
-        raise ValueError(f"b={len(x)} samples: HSIC needs at least 4")
+    n = x.shape[-2]
+    if n < 4:
+        raise ValueError(f"b={n} samples: HSIC needs at least 4")
     a, b = (_kernel(_distances(side), bandwidth) for side in (x, z))
     if not unbiased:
-        return (_centred(a) * _centred(b)).mean()
-    n = len(x)
+        return (_centred(a) * _centred(b)).mean(dim=(-2, -1))
     off = 1 - torch.eye(n, dtype=a.dtype, device=a.device)
-    a, b = a * off, b * off
-    sums = a.sum() * b.sum() / ((n - 1) * (n - 2)) - 2 / (n - 2) * a.sum(dim=0) @ b.sum(dim=0)
-    return ((a * b).sum() + sums) / (n * (n - 3))
+    rows_a, rows_b = (a * off).sum(dim=-1), (b * off).sum(dim=-1)
+    sums = rows_a.sum(dim=-1) * rows_b.sum(dim=-1) / ((n - 1) * (n - 2))
+    sums = sums - 2 / (n - 2) * (rows_a * rows_b).sum(dim=-1)
+    return ((a * b * off).sum(dim=(-2, -1)) + sums) / (n * (n - 3))
 
 
 def distance_correlation(
-    x: Float[Tensor, "b d"], z: Float[Tensor, "b e"], *, epsilon: float = 1e-8
-) -> Float[Tensor, ""]:
+    x: Float[Tensor, "*#p b d"], z: Float[Tensor, "*#p b e"], *, epsilon: float = 1e-8
+) -> Float[Tensor, "..."]:
     """sqrt(dCov^2 / sqrt(dVar_x dVar_z)), 0 to 1, of Euclidean distances (Szekely et al. 2007).
 
     A V-statistic: at independence it falls like 1 / sqrt(N) only, and is the larger the more
     features. `epsilon` under both roots keeps the gradient finite at 0 and for constant features.
+    Any first dimensions are pairs of their own.
     """
-    a, b = (_distances(side) for side in (x, z))
     # Scale-free already; divided by the mean so that epsilon is as small for small features.
-    tiny = torch.finfo(a.dtype).tiny
-    a, b = (_centred(d / d.mean().clamp_min(tiny)) for d in (a, b))
-    variances = (a.square().mean() * b.square().mean() + epsilon**2).sqrt()
-    return ((a * b).mean().clamp_min(0) / variances + epsilon).sqrt()
+    tiny = torch.finfo(torch.float32).tiny
+    distances = [_distances(side) for side in (x, z)]
+    a, b = (d / d.mean(dim=(-2, -1), keepdim=True).clamp_min(tiny) for d in distances)
+    shared, *variances = (_covariance(*sides) for sides in ((a, b), (a, a), (b, b)))
+    scale = (variances[0] * variances[1] + epsilon**2).sqrt()
+    return (shared.clamp_min(0) / scale + epsilon).sqrt()
+
+
+def _covariance(a: Tensor, b: Tensor) -> Tensor:
+    """The mean product of two distance matrices as if both were centred, without centring them."""
+    rows_a, rows_b = a.mean(dim=-1), b.mean(dim=-1)
+    both = (a * b).mean(dim=(-2, -1)) - 2 * (rows_a * rows_b).mean(dim=-1)
+    return both + rows_a.mean(dim=-1) * rows_b.mean(dim=-1)
 
 
 def _distances(x: Tensor) -> Tensor:
@@ -98,12 +108,14 @@ def _distances(x: Tensor) -> Tensor:
 
 def _kernel(distances: Tensor, bandwidth: float | None) -> Tensor:
     if bandwidth is None:
-        bandwidth = distances.detach().median().clamp_min(torch.finfo(distances.dtype).eps)
+        median = distances.detach().flatten(-2).median(dim=-1).values[..., None, None]
+        bandwidth = median.clamp_min(torch.finfo(distances.dtype).eps)
     return (-0.5 * (distances / bandwidth).square()).exp()
 
 
 def _centred(matrix: Tensor) -> Tensor:
-    return matrix - matrix.mean(dim=0) - matrix.mean(dim=1, keepdim=True) + matrix.mean()
+    middle = matrix - matrix.mean(dim=-2, keepdim=True) - matrix.mean(dim=-1, keepdim=True)
+    return middle + matrix.mean(dim=(-2, -1), keepdim=True)
 
 
 def _wide(tensor: Tensor) -> Tensor:

@@ -1,7 +1,5 @@
 """MIMM-X: one encoder, a part of its features a task, and little information between the parts."""
 
-from itertools import combinations
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -25,7 +23,7 @@ class MimmX(nn.Module):
     "gradnorm"; both are a RECONSTRUCTION, no formula is public. Ours, each to be switched off:
     `conditional` I(.|y), which alone can reach 0 where y and z are correlated; `correction` of
     CE_y (`classification_loss`); `memory`, the past samples that join a batch where MI is
-    measured; `delay` and `ramp`, encoder steps before MI and `correction` count, and until in full;
+    measured; `delay` and `ramp`, encoder steps before MI and prior count, and until in full;
     `estimator` "dcor" or "hsic". weight=0 is the multitask baseline. `turns`: `critic_steps` of the
     statistics network on the memory, then one of both players on the batch.
     """
@@ -61,9 +59,8 @@ class MimmX(nn.Module):
         self.weight, self.spurious, self.conditional = weight, spurious, conditional
         self.estimator, self.scaling, self.delay, self.ramp = estimator, scaling, delay, ramp
         n = len(model.factors)
-        self.pairs = [(0, i + 1) for i in range(n)]
-        if between:
-            self.pairs += list(combinations(range(1, n + 1), 2))
+        self.firsts = n if between else 1  # the parts that are measured with all after them
+        self.pairs = [(i, j) for i in range(self.firsts) for j in range(i + 1, n + 1)]
         used = weight > 0 and n > 0
         classes = model.n_classes if conditional else 1
         generator = torch.Generator().manual_seed(seed)
@@ -159,8 +156,8 @@ class MimmX(nn.Module):
         for y in groups:
             own = parts[:, label == y] if self.conditional else parts
             if own.shape[1] >= 4:
-                values = torch.stack([measure(own[i], own[j]) for i, j in self.pairs])
-                total = total + values * own.shape[1] / parts.shape[1]
+                values = [measure(own[i : i + 1], own[i + 1 :]) for i in range(self.firsts)]
+                total = total + torch.cat(values) * own.shape[1] / parts.shape[1]
         return total + 0 * parts.sum()
 
     def _attended(self, parts: Float[Tensor, "m b d"]) -> Float[Tensor, " p"]:

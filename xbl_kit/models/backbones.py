@@ -64,8 +64,8 @@ def small_cnn(weights: None = None) -> Parts:
 
 
 def digit_cnn(weights: None = None) -> Parts:
-    """Three convolutions for digits of 28 px: 4x4 maps whose cells see 17x17 px each."""
-    return _convolutions((1, 32, 5, 2), (32, 64, 3, 2), (64, 128, 3, 2))
+    """Four convolutions for digits of 28 px, to a map of one cell, which sees the whole digit."""
+    return _convolutions((1, 32, 5, 2), (32, 64, 3, 2), (64, 128, 3, 2), (128, 128, 7, 4))
 
 
 def mobilenet_v2(weights: str | Path | None = None) -> Parts:

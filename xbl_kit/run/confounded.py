@@ -22,10 +22,11 @@ def make_confounded(
     strength: float,
     size: int,
     seed: int = 0,
+    **drawing,
 ) -> tuple[Dataset, Rows]:
     """Data that are drawn to measure: each class shows its `preferred` levels at `strength`.
 
-    No more is drawn than is used. The splits are those of `splits_of`, exactly `per_class` each.
+    `drawing` goes to `open_dataset`. No more is drawn than is used. The splits are those of `splits_of`, exactly `per_class` each.
     """
     bias = {f: confound.biased(levels, strength=strength) for f, levels in preferred.items()}
     wanted = splits_of(bias)
@@ -33,9 +34,8 @@ def make_confounded(
     for split, tables in wanted.values():
         counts = confound.cell_counts(per_class[split], tables)
         per_cell[split] = np.maximum(per_cell.get(split, 0), counts)
-    data = open_dataset(
-        kind, root, per_cell=per_cell, crossed=tuple(preferred), size=size, seed=seed
-    )
+    crossed = {"per_cell": per_cell, "crossed": tuple(preferred)}
+    data = open_dataset(kind, root, **crossed, size=size, seed=seed, **drawing)
     pool = confound.split_patients(data, dict.fromkeys(per_cell, 1 / 3))
     return data, {
         name: confound.sample_rows(data, pool[split], per_class[split], tables, seed=seed)

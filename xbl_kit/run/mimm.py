@@ -18,19 +18,20 @@ from xbl_kit.run.report import draw_mimm, versions
 
 MODELS = ("erm", "reweighted", "multitask", "mimm-x", "oracle")
 TESTS = ("iid", "balanced", "inverted")
-# The method, whatever the data. `delay` and `ramp` are shares of all steps: before MI and
-# correction count, and until they count in full.
+# The method, whatever the data. `delay` and `ramp` are shares of all steps: before MI and prior
+# count, and until they count in full.
 METHOD = {"estimator": "dcor", "weight": 0.3, "spurious": 0.1, "correction": "both"}
-CLOCK = {"delay": 0.3, "ramp": 0.3}
+CLOCK = {"delay": 0.6, "ramp": 0.2}
 # What a kind of data is trained with. Data that are drawn to measure have `preferred`, the level of
 # each factor that each class prefers, and `per_class`. Of the phantoms' factors each alone splits
 # the classes two to two, any two name the class, and no factor tells of another.
 PLANS = {
     "phantom": {
+        "drawing": {"severity": 1.2, "proportions": 2.0},
         "size": 64,
         "backbone": "small_cnn",
         "weights": "none",
-        "train": {"epochs": 14, "batch_size": 64, "lr": 3e-3, "warmup": 0.3},
+        "train": {"epochs": 9, "batch_size": 64, "lr": 3e-3, "warmup": 0.5},
         "preferred": {"age": [0, 0, 1, 1], "sex": [0, 1, 0, 1], "site": [0, 1, 1, 0]},
         "per_class": {"train": 3000, "val": 40, "test": 400},
     },
@@ -38,9 +39,9 @@ PLANS = {
         "size": 28,
         "backbone": "digit_cnn",
         "weights": "none",
-        "train": {"epochs": 12, "batch_size": 64, "lr": 3e-3, "warmup": 0.3},
+        "train": {"epochs": 8, "batch_size": 128, "lr": 3e-3, "warmup": 0.3},
         "preferred": {"stroke": [0, 1], "rotation": [0, 1]},
-        "per_class": {"train": 6000, "val": 200, "test": 1500},
+        "per_class": {"train": 12000, "val": 200, "test": 1500},
     },
     "table": {
         "size": 128,
@@ -159,6 +160,7 @@ def _open(settings: dict) -> tuple[Dataset, Rows]:
             strength=strength,
             size=plan["size"],
             seed=seed,
+            **plan.get("drawing", {}),
         )
     else:
         options = {"target": settings["target"], "labels": settings["labels"]}
