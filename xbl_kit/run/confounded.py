@@ -26,7 +26,8 @@ def make_confounded(
 ) -> tuple[Dataset, Rows]:
     """Data that are drawn to measure: each class shows its `preferred` levels at `strength`.
 
-    `drawing` goes to `open_dataset`. No more is drawn than is used. The splits are those of `splits_of`, exactly `per_class` each.
+    No more is drawn than is used. The splits are those of `splits_of`, exactly `per_class` each;
+    `drawing` goes to `open_dataset`.
     """
     bias = {f: confound.biased(levels, strength=strength) for f, levels in preferred.items()}
     wanted = splits_of(bias)
