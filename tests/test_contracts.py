@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from test_morphomnist import write_mnist
 from test_table import _write
 
 from xbl_kit.batch import Batch
@@ -12,13 +13,13 @@ from xbl_kit.pick import pick_automatically
 from xbl_kit.train import predict
 
 
-@pytest.fixture(params=["phantom", "table"])
+@pytest.fixture(params=["phantom", "morphomnist", "table"])
 def data(request, tmp_path, small_cohort):
-    return (
-        small_cohort
-        if request.param == "phantom"
-        else open_dataset("table", _write(tmp_path), size=32)
-    )
+    if request.param == "phantom":
+        return small_cohort
+    if request.param == "morphomnist":
+        return open_dataset("morphomnist", write_mnist(tmp_path), per_cell={"train": 4}, size=32)
+    return open_dataset("table", _write(tmp_path), size=32)
 
 
 def test_a_batch_says_the_same_as_its_data_set(data):
@@ -40,7 +41,8 @@ def _methods(data):
     model = build_classifier("small_cnn", len(data.classes))
     rows = torch.arange(len(data))
     seen = predict(model, data, rows)
-    exemplar = pick_automatically(data, rows, seen.cam, data.label)
+    region = "lungs" if data.masks else (0.2, 0.2, 0.8, 0.8)
+    exemplar = pick_automatically(data, rows, seen.cam, data.label, region=region)
     levels = {factor: len(names) for factor, names in data.levels.items()}
     several = build_multihead("small_cnn", len(data.classes), levels)
     return [Erm(model), ExBL(model, exemplar), MimmX(several)]

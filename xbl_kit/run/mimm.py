@@ -31,7 +31,7 @@ PLANS = {
         "size": 64,
         "backbone": "small_cnn",
         "weights": "none",
-        "train": {"epochs": 9, "batch_size": 64, "lr": 3e-3, "warmup": 0.5},
+        "train": {"epochs": 12, "batch_size": 64, "lr": 3e-3, "warmup": 0.5},
         "preferred": {"age": [0, 0, 1, 1], "sex": [0, 1, 0, 1], "site": [0, 1, 1, 0]},
         "per_class": {"train": 3000, "val": 40, "test": 400},
     },
