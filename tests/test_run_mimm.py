@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from test_morphomnist import write_mnist
 
+from xbl_kit.cli import main
 from xbl_kit.data import confound, open_dataset
 from xbl_kit.models import build_multihead
 from xbl_kit.run import content, contents, mimm, open_run, read_parts, reproduce, summary
@@ -185,3 +186,20 @@ def test_what_is_of_no_use_is_said(tmp_path):
     ):
         with pytest.raises(ValueError, match=words):
             reproduce("mimm-x", data="table", root=root, **({"confounders": ["sex"]} | options))
+
+
+def test_the_command_prints_both_tables_and_says_what_is_wrong(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    _table(tmp_path / "t")
+    command = ["reproduce", "mimm-x", "--data", "table", "--root", "t", "--device", "cpu"]
+    columns = ["--labels", "ill,well", "--confounders", "sex,view", "--strength", "natural"]
+    assert main([*command, *columns, "--seed", "1"]) == 0
+    printed = capsys.readouterr()
+    folder = tmp_path / "build/mimm-x-table-natural-1"
+    assert "inverted" in printed.out and "null 95 %" in printed.out and printed.err == ""
+    assert json.loads((folder / "results.json").read_text())["strength"] is None
+    assert main(command) == 1
+    assert "which columns are the confounders" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stop:
+        main([*command, "--strength", "much"])
+    assert stop.value.code == 2 and "'natural'" in capsys.readouterr().err
