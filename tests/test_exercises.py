@@ -44,6 +44,29 @@ def my_triplet(product, good, bad, margin):
     good, bad = distance(product - good), distance(product - bad)
     return (good - bad + margin).relu()
 """
+MY_CONDITIONAL = """from sklearn.metrics import mutual_info_score
+
+def my_conditional(tables):
+    each = [mutual_info_score(None, None, contingency=table) for table in tables]
+    return sum(each)
+"""
+MY_BOUND = """import math
+import torch
+
+def my_bound(scores):
+    n = len(scores)
+    others = scores[~torch.eye(n, dtype=torch.bool)]
+    return scores.diagonal().mean() - others.logsumexp(dim=0) + math.log(n * (n - 1))
+"""
+MY_WEIGHTS = """import numpy as np
+
+def my_weights(label, level):
+    counts = np.zeros((label.max() + 1, level.max() + 1))
+    np.add.at(counts, (label, level), 1)
+    given = counts / counts.sum(axis=1, keepdims=True)
+    overall = counts.sum(axis=0) / counts.sum()
+    return overall[level] / given[label, level]
+"""
 WRONG: dict[str, list[tuple[str, str]]] = {
     "my_information": [
         (
@@ -125,6 +148,50 @@ WRONG: dict[str, list[tuple[str, str]]] = {
             MY_TRIPLET.replace("vector_norm(gap.flatten(1)", "vector_norm(gap.flatten(1).square()"),
             "*root* of the summed",
         ),
+    ],
+    "my_conditional": [
+        (
+            "from sklearn.metrics import mutual_info_score\n"
+            "def my_conditional(tables):\n"
+            "    return mutual_info_score(None, None, contingency=tables.sum(axis=0))\n",
+            "classes added up first",
+        ),
+        (MY_CONDITIONAL, "weigh each by its share"),
+        (MY_CONDITIONAL.replace("sum(each)", "sum(each) / len(each)"), "no mean"),
+        (
+            MY_CONDITIONAL.replace("sum(each)", "float(tables.sum(axis=(1, 2)) @ each)"),
+            "expected 90/110",
+        ),
+        ("def my_conditional(tables):\n    return 0.1\n", "nothing there"),
+    ],
+    "my_bound": [
+        (MY_BOUND.replace("others.logsumexp(dim=0)", "others.exp().sum().log()"), "overflows"),
+        (MY_BOUND.replace("math.log(n * (n - 1))", "math.log(n * n)"), "N(N-1)"),
+        (
+            MY_BOUND.replace("~torch.eye(n, dtype=torch.bool)", "torch.ones(n, n) > 0").replace(
+                "(n - 1)", "n"
+            ),
+            "the diagonal is no part",
+        ),
+        (
+            "def my_bound(scores):\n"
+            "    n = len(scores)\n"
+            "    mean = (scores.sum() - scores.trace()) / (n * (n - 1))\n"
+            "    return scores.diagonal().mean() - mean\n",
+            "a *log* of a *mean of exp*",
+        ),
+    ],
+    "my_weights": [
+        (
+            MY_WEIGHTS.replace(
+                "overall[level] / given[label, level]", "given[label, level] / overall[level]"
+            ),
+            "fraction turned over",
+        ),
+        (MY_WEIGHTS.replace("overall[level] /", "1 /"), "weigh 8 as before"),
+        (MY_WEIGHTS.replace("overall[level] /", "0.5 /"), "7 to 9"),
+        (MY_WEIGHTS.replace("overall[level] / given[label, level]", "overall / given"), "an image"),
+        (MY_WEIGHTS.replace("given[label, level]", "given[label, level] ** 0.5"), "still tells"),
     ],
 }
 
