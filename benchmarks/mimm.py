@@ -53,8 +53,6 @@ def figures(model: dict) -> dict[str, float]:
     for factor, probe in model["probe"].items():
         found[f"probe {factor}"] = probe["accuracy"]
         found[f"above null {factor}"] = probe["accuracy"] - probe["null_95"]
-    for factor, accuracy in model["splits"]["balanced"]["switched_accuracy"].items():
-        found[f"switched {factor}"] = accuracy
     return found | {"seconds": model["train"]["seconds"]}
 
 

@@ -68,6 +68,10 @@ def test_a_finished_run_is_read_drawn_and_opened(tmp_path, monkeypatch):
     right = (logits[0].argmax(dim=1) == run.data.label[run.rows["inverted"]]).float().mean()
     found = results["models"]["mimm-x"]["splits"]["inverted"]["accuracy"]
     assert right.item() == pytest.approx(found, abs=1e-4) and len(parts) == 4
+    often = torch.tensor(mimm.PLANS["phantom"]["preferred"]["site"])[logits[0].argmax(dim=1)]
+    told = (often == run.data.confounders["site"][run.rows["inverted"]]).float().mean()
+    switched = results["models"]["mimm-x"]["splits"]["inverted"]["switched_accuracy"]
+    assert switched["site"] == pytest.approx(told.item(), abs=1e-4)
     monkeypatch.setattr(mimm, "_open", None)  # nothing is computed again
     assert reproduce("mimm-x", **options, resume=True) == results
 

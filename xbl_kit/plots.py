@@ -164,7 +164,7 @@ def scatter(
 
     `columns` are {name: (names of the levels, each point's level)}; the axes have no unit.
     """
-    figure = Figure(figsize=(2.9 * len(columns), 3.3), layout="constrained")
+    figure = Figure(figsize=(3 * len(columns), 4), layout="constrained")
     for axes, (name, (levels, of_point)) in zip(
         figure.subplots(1, len(columns), squeeze=False)[0], columns.items(), strict=True
     ):

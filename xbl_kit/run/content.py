@@ -8,9 +8,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from xbl_kit import metrics
-from xbl_kit.data import Dataset
+from xbl_kit.data import Dataset, confound
 from xbl_kit.losses import held_out_information
 from xbl_kit.models import MultiHead
+from xbl_kit.run.folder import Rows
 
 PERMUTATIONS = {"linear": 100, "mlp": 10}
 STEPS = 300  # of fitting the critic
@@ -41,21 +42,26 @@ def content(
 
 
 def spurious_accuracy(
-    model: MultiHead, data: Dataset, rows: Int[Tensor, " n"], factors: Sequence[str]
+    model: MultiHead, data: Dataset, rows: Rows, test: str, factors: Sequence[str]
 ) -> dict[str, dict[str, float]]:
-    """How often each factor is told: by its own head, where there is one, and by "switched labels".
+    """How often each factor of split `test` is told: by its own head, and by "switched labels".
 
-    "switched" is the test of MIMM's two-factor extension: the label's answer, as a number, scored
-    against the factor's level. It is no probe: an answer can be right half of the time and the
-    features still hold the whole factor.
+    "switched" is the test of MIMM's two-factor extension: the label's answer, read as the level
+    that the answered class most often has in training, is scored against the factor. No probe:
+    right answers are right half of the time, and the features may still hold the whole factor.
     """
-    _, logits = read_parts(model, data, rows)
+    _, logits = read_parts(model, data, rows[test])
     answer = [one.argmax(dim=1) for one in logits]
-    level = {factor: data.confounders[factor][rows] for factor in factors}
-    own = zip(model.factors, answer[1:], strict=True)
+    own = dict(zip(model.factors, answer[1:], strict=True))
+    switched = {}
+    for factor in factors:
+        often = confound.measured(data, rows["train"], factor).argmax(axis=1)
+        switched[factor] = torch.from_numpy(often)[answer[0]]
     return {
-        "spurious_accuracy": _rounded({f: metrics.accuracy(z, level[f]) for f, z in own}),
-        "switched_accuracy": _rounded({f: metrics.accuracy(answer[0], level[f]) for f in factors}),
+        name: _rounded(
+            {f: metrics.accuracy(z, data.confounders[f][rows[test]]) for f, z in told.items()}
+        )
+        for name, told in (("spurious_accuracy", own), ("switched_accuracy", switched))
     }
 
 

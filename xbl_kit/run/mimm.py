@@ -115,7 +115,7 @@ def reproduce_mimm(
             "train": {"images": len(own["train"])} | training,
             "splits": {
                 test: evaluate(method.model, dataset, rows[test], factors)
-                | spurious_accuracy(method.model, dataset, rows[test], factors)
+                | spurious_accuracy(method.model, dataset, rows, test, factors)
                 for test in TESTS
             },
         } | content(method.model, dataset, rows["balanced"], factors)
