@@ -53,7 +53,9 @@ def figures(model: dict) -> dict[str, float]:
     for factor, probe in model["probe"].items():
         found[f"probe {factor}"] = probe["accuracy"]
         found[f"above null {factor}"] = probe["accuracy"] - probe["null_95"]
-    return found | {"seconds": model["train"]["seconds"]}
+    return {key: round(value, 4) for key, value in found.items()} | {
+        "seconds": model["train"]["seconds"]
+    }
 
 
 def main() -> None:
