@@ -100,7 +100,8 @@ def write(name: str, rows: list[dict], results: dict) -> None:
     mean, spread = groups.mean(), groups.std().fillna(0)
     text = mean.map("{:.3f}".format) + " +- " + spread.map("{:.3f}".format)
     print(text.assign(seeds=groups.size()).to_string(), flush=True)
-    content = {"versions": results["versions"], "plan": results["plan"], "rows": rows}
+    plan = results["plan"] | {"weights": Path(results["plan"]["weights"]).name}
+    content = {"versions": results["versions"], "plan": plan, "rows": rows}
     (HERE / f"mimm_{name}.json").write_text(json.dumps(content, indent=1) + "\n")
 
 
