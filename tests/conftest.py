@@ -12,6 +12,14 @@ ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
 
 
+@pytest.fixture(autouse=True, scope="session")
+def cache(tmp_path_factory):
+    """Caches of images and of frozen prefixes are made anew, and forgotten."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XBL_KIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def builder():
     """`notebooks/build.py`, which runs the lessons and writes the exercises."""

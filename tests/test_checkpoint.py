@@ -5,6 +5,7 @@ import torch
 
 from xbl_kit import checkpoint
 from xbl_kit.models import build_classifier
+from xbl_kit.storage import write_whole
 
 
 def test_a_model_comes_back(tmp_path):
@@ -34,7 +35,7 @@ def test_what_fails_half_way_leaves_the_old_file(tmp_path):
         raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
-        checkpoint.write_whole(path, half)
+        write_whole(path, half)
     with pytest.raises(ValueError, match="JSON"):
         checkpoint.write_json(path, {"a": float("nan")})
     assert checkpoint.load_json(path) == {"a": 1}

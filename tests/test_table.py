@@ -28,12 +28,14 @@ def _rows(n=6):
 
 
 def _write(root: Path, rows=None, *, image=(20, 16), mask=(20, 16)) -> Path:
-    """A table data set whose image i is of grey 40 i and whose masks' left half is the lungs."""
+    """A table data set; image i has grey 40 i but for a white corner, lungs are the left half."""
     rows = _rows() if rows is None else rows
     for folder in ("images", "masks"):
         (root / folder).mkdir(parents=True, exist_ok=True)
     for i in range(6):
-        Image.new("L", image, 40 * i).save(root / f"images/{i}.png")
+        picture = Image.new("L", image, 40 * i)
+        picture.putpixel((image[0] - 1, image[1] - 1), 255)
+        picture.save(root / f"images/{i}.png")
         lungs = np.zeros(mask[::-1], dtype=np.uint8)
         lungs[:, : mask[0] // 2] = 255
         Image.fromarray(lungs).save(root / f"masks/{i}.png")
@@ -68,12 +70,12 @@ def test_everything_is_read(tmp_path):
 def test_confounders_can_be_named(tmp_path):
     data = open_dataset("table", _write(tmp_path), size=8, confounders=["sex"])
     assert list(data.confounders) == ["sex"]
-    with pytest.raises(DataError, match=r"metadata\.csv: no confounder column 'site'.*age, sex"):
+    with pytest.raises(DataError, match=r"no column 'site', expected one of label, age, sex"):
         open_dataset("table", tmp_path, size=8, confounders=["site"])
 
 
 def test_masks_of_another_size_are_fitted_by_nearest(tmp_path):
-    data = open_dataset("table", _write(tmp_path, mask=(50, 50)), size=8)
+    data = open_dataset("table", _write(tmp_path, mask=(60, 48)), size=8)
     assert data.masks["lungs"][:, :, :4].all() and not data.masks["lungs"][:, :, 4:].any()
 
 
@@ -87,7 +89,9 @@ def test_only_image_and_label_are_needed(tmp_path):
 def test_a_byte_order_mark_and_a_colour_image_do_no_harm(tmp_path):
     file = _write(tmp_path) / "metadata.csv"
     file.write_text(file.read_text(), encoding="utf-8-sig")
-    Image.new("RGB", (9, 9), (10, 10, 10)).save(tmp_path / "images/0.png")
+    picture = Image.new("RGB", (20, 16), (10, 10, 10))
+    picture.putpixel((19, 15), (200, 200, 200))
+    picture.save(tmp_path / "images/0.png")
     assert open_dataset("table", tmp_path, size=8).images[0, 0, 0] == 10
 
 
@@ -104,18 +108,18 @@ def _without(column):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        (_without("label"), r"metadata\.csv: no column 'label', found image, mask"),
+        (_without("label"), "no column 'label', expected one of age, sex"),
         (_without("image"), r"metadata\.csv: no column 'image'"),
-        ([], r"metadata\.csv: no rows"),
+        ([], "no images"),
         (_changed("label", ""), r"metadata\.csv, line 4: label is '', expected a value"),
         (_changed("patient", ""), r"metadata\.csv, line 4: patient is ''"),
         (_changed("counter", "yes"), r"line 4: counter is 'yes', expected one of 0, 1"),
-        (_changed("image", "images/9.png"), r"images/9\.png: no such image"),
-        (_changed("mask", "masks/9.png"), r"masks/9\.png: no such image"),
-        (_changed("mask", ""), r"metadata\.csv: path '' is not inside"),
-        (_changed("image", "../secret.png"), r"path '\.\./secret\.png' is not inside"),
-        (_changed("image", "/etc/hosts"), r"path '/etc/hosts' is not inside"),
-        (_changed("image", "images"), r"images: not a readable image"),
+        (_changed("image", "images/9.png"), r"line 4: image .*images/9\.png: no such file"),
+        (_changed("mask", "masks/9.png"), r"line 4: mask .*masks/9\.png: no such file"),
+        (_changed("mask", ""), r"line 4: mask is '', expected a path"),
+        (_changed("image", "../secret.png"), r"line 4: image .*secret\.png: no such file"),
+        (_changed("image", "/etc/hosts"), r"line 4: image /etc/hosts: leads out of"),
+        (_changed("image", "images"), r"line 4: image .*images: not a file"),
     ],
 )
 def test_a_fault_in_the_table_is_one_line(tmp_path, rows, message):
@@ -135,12 +139,16 @@ def test_faulty_files_are_named(tmp_path):
     root = _write(tmp_path)
     image, mask = root / "images/3.png", root / "masks/3.png"
     whole = image.read_bytes()
-    for content in (b"", b"hello", whole[: len(whole) // 2]):
+    for content, words in (
+        (b"", "empty file"),
+        (b"hello", "not a picture, it begins with b'hello'"),
+        (whole[:-20], "not a readable picture"),
+    ):
         image.write_bytes(content)
-        with pytest.raises(DataError, match=r"images/3\.png: not a readable image"):
+        with pytest.raises(DataError, match=rf"images/3\.png: {words}"):
             open_dataset("table", root, size=8)
     Image.fromarray(np.full((9, 9), 40_000, dtype=np.uint16)).save(image)
-    with pytest.raises(DataError, match=r"images/3\.png: image of mode I;16, expected 8 bits"):
+    with pytest.raises(DataError, match=r"images/3\.png: picture of mode I;16, expected grey"):
         open_dataset("table", root, size=8)
     image.write_bytes(whole)
     Image.new("L", (20, 16), 0).save(mask)
@@ -157,7 +165,7 @@ def test_another_target_and_some_of_its_values(tmp_path):
     for options, words in (
         ({"target": "sex"}, r"line 2: sex is '', expected a value"),
         ({"labels": ["ill", "wel"]}, "no label 'wel', found ill, well"),
-        ({"confounders": ["counter"]}, "no confounder column 'counter'"),
+        ({"confounders": ["counter"]}, "no column 'counter'"),
         ({"labels": ["ill"], "confounders": ["sex"]}, "confounder 'sex' has 1 value, expected 2"),
     ):
         with pytest.raises(DataError, match=words):
@@ -169,7 +177,7 @@ def test_a_link_out_of_the_root_is_refused(tmp_path):
     outside = tmp_path / "outside.png"
     (root / "images/3.png").rename(outside)
     (root / "images/3.png").symlink_to(outside)
-    with pytest.raises(DataError, match=r"'images/3\.png' is not inside"):
+    with pytest.raises(DataError, match=r"line 5: image .*images/3\.png: leads out of"):
         open_dataset("table", root, size=8)
 
 

@@ -1,8 +1,6 @@
 """What is kept on disk, each file written whole or not at all."""
 
 import json
-import os
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -10,17 +8,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-
-def write_whole(path: str | Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a temporary file beside `path`, then rename it: no half-written files."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        write(partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+from xbl_kit.storage import write_whole
 
 
 def write_json(path: str | Path, content: dict) -> None:

@@ -1,29 +1,46 @@
 """The one door to every data set."""
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from xbl_kit.data.cache import read_listing
+from xbl_kit.data.check import without_faults
 from xbl_kit.data.cohort import open_phantoms
 from xbl_kit.data.dataset import Dataset
+from xbl_kit.data.listing import Listing, select
 from xbl_kit.data.morphomnist import open_morphomnist
-from xbl_kit.data.table import open_table
+from xbl_kit.data.table import list_table
 
-KINDS: dict[str, Callable[..., Dataset]] = {
+# Kinds that are made to order, and kinds that are listed from a folder and then read.
+MADE: dict[str, Callable[..., Dataset]] = {
     "phantom": open_phantoms,
     "morphomnist": open_morphomnist,
-    "table": open_table,
 }
+LISTED: dict[str, Callable[..., Listing]] = {"table": list_table}
+KINDS = (*MADE, *LISTED)
 
 
 def open_dataset(kind: str, root: str | Path | None = None, **options) -> Dataset:
     """The data set of a `kind`, one of `KINDS`, from the folder `root` where it needs one.
 
-    `options` are those of the kind's own function, such as `open_phantoms`. Every kind gives the
-    same `Dataset`, whose rows are `Batch` records.
+    For kinds that are made (`MADE`) `options` are those of their own function. Kinds that are
+    read from a folder (`LISTED`) all have `size` (pixels, default 224), those of `list_images`, and
+    `skip_faulty`. Every kind gives the same `Dataset`, whose rows are `Batch` records.
 
-    Raises ValueError for an unknown kind, or a root that is missing or of no use.
+    Raises ValueError for an unknown kind, or a root that is missing or of no use; DataError, which
+    is one, names the first fault of data that are read. With `skip_faulty` rows with a fault are
+    left out instead, with a warning that counts them.
     """
-    if kind not in KINDS:
+    if kind in LISTED:
+        size, skip = options.pop("size", 224), options.pop("skip_faulty", False)
+        listing = list_images(kind, root, **options)
+        if skip:
+            whole, listing = len(listing), without_faults(listing)
+            if left_out := whole - len(listing):
+                warnings.warn(f"{root}: {left_out} of {whole} rows left out", stacklevel=2)
+        return read_listing(listing, size=size)
+    if kind not in MADE:
         raise ValueError(f"data {kind!r}: expected one of {', '.join(KINDS)}")
     if kind == "phantom":
         if root is not None:
@@ -31,4 +48,27 @@ def open_dataset(kind: str, root: str | Path | None = None, **options) -> Datase
         return open_phantoms(**options)
     if root is None:
         raise ValueError(f"data {kind!r} is read from a folder: no root was given")
-    return KINDS[kind](root, **options)
+    return MADE[kind](root, **options)
+
+
+def list_images(
+    kind: str,
+    root: str | Path | None,
+    *,
+    target: str = "label",
+    labels: Sequence[str] = (),
+    confounders: Sequence[str] | None = None,
+    **options,
+) -> Listing:
+    """The files of a `kind` of data that is read from a folder, and what is known of each.
+
+    The label is column `target`, of which only the rows with one of `labels` are taken;
+    `confounders` are, by default, all columns with 2 to 10 values. `options` are those of the
+    kind's own function, such as `list_table`.
+
+    Raises DataError where the source cannot be read, or has no such column or value.
+    """
+    if root is None:
+        raise ValueError(f"data {kind!r} is read from a folder: no root was given")
+    listing = LISTED[kind](root, **options)
+    return select(listing, target=target, labels=labels, confounders=confounders)

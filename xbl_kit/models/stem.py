@@ -1,7 +1,6 @@
 """The outputs of a frozen prefix, computed once and kept on disk."""
 
 import hashlib
-import os
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +8,7 @@ import torch
 from tqdm.auto import tqdm
 
 from xbl_kit.models.classifier import Classifier
+from xbl_kit.storage import write_whole
 
 
 def cache_stem(
@@ -29,13 +29,7 @@ def cache_stem(
         return None
     path = Path(folder) / f"stem-{_digest(model, images)}.npy"
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{os.getpid()}.partial")
-        try:
-            _write(model, images, partial, batch_size)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        write_whole(path, lambda partial: _write(model, images, partial, batch_size))
     return np.load(path, mmap_mode="r")
 
 

@@ -7,15 +7,16 @@ from pathlib import Path
 
 from torch import Tensor
 
-from xbl_kit.checkpoint import load_model, write_json, write_whole
+from xbl_kit.checkpoint import load_model, write_json
 from xbl_kit.data import Dataset, confound, open_dataset
 from xbl_kit.exemplar import Exemplar
 from xbl_kit.methods import Erm, ExBL
 from xbl_kit.models import Classifier, build_classifier, cache_stem
 from xbl_kit.pick import Box, pick_automatically, region_pixels
 from xbl_kit.run.evaluate import evaluate
-from xbl_kit.run.folder import Rows, Run, cache_folder, finished_run, open_folder, train_stage
+from xbl_kit.run.folder import Rows, Run, finished_run, open_folder, train_stage
 from xbl_kit.run.report import draw_exbl, versions
+from xbl_kit.storage import cache_folder, write_whole
 from xbl_kit.train import predict
 
 PRESETS = {

@@ -1,6 +1,5 @@
 """The folder a run writes to, and what of it a resumed run may take over."""
 
-import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,11 +25,6 @@ class Run(NamedTuple):
     rows: Rows
     models: dict[str, Classifier]
     exemplar: Exemplar | None = None
-
-
-def cache_folder() -> Path:
-    """Where downloads and frozen-prefix caches land: $XBL_KIT_CACHE or ~/.cache/xbl-kit."""
-    return Path(os.environ.get("XBL_KIT_CACHE") or Path.home() / ".cache" / "xbl-kit")
 
 
 def finished_run(out: str | Path | None, settings: dict) -> dict | None:

@@ -13,8 +13,9 @@ from xbl_kit.models import MultiHead, build_multihead, cache_stem
 from xbl_kit.run.confounded import find_confounded, make_confounded
 from xbl_kit.run.content import content, spurious_accuracy
 from xbl_kit.run.evaluate import evaluate
-from xbl_kit.run.folder import Rows, Run, cache_folder, finished_run, open_folder, train_stage
+from xbl_kit.run.folder import Rows, Run, finished_run, open_folder, train_stage
 from xbl_kit.run.report import draw_mimm, versions
+from xbl_kit.storage import cache_folder
 
 MODELS = ("erm", "reweighted", "multitask", "mimm-x", "oracle")
 TESTS = ("iid", "balanced", "inverted")

@@ -10,12 +10,12 @@ import torchvision
 from torch import Tensor
 
 from xbl_kit import __version__, plots
-from xbl_kit.checkpoint import write_whole
 from xbl_kit.data import Dataset
 from xbl_kit.explain import upsample
 from xbl_kit.metrics import tsne
 from xbl_kit.models import Classifier, MultiHead
 from xbl_kit.run.content import read_parts
+from xbl_kit.storage import write_whole
 from xbl_kit.train import predict
 
 COLUMNS = {

@@ -1,0 +1,84 @@
+"""What a source says of its images, before one of them is read."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from jaxtyping import UInt8
+
+from xbl_kit.data.fault import DataError, Fault
+from xbl_kit.data.picture import read_frames
+
+RESERVED = ("image", "mask", "patient", "split", "counter")
+MOST_LEVELS = 10
+
+Reader = Callable[[Path, int], UInt8[np.ndarray, "frames size size"]]
+
+
+@dataclass(frozen=True, eq=False)
+class Listing:
+    """Files and what is known of each; every kind of data on disk is listed before it is read.
+
+    `rows` holds text, "" where a thing is not known: `image` and, where there are any, `mask`
+    (paths of files), patient, split, counter; every other column can be the `target` or one of the
+    `factors`. `where` names the line each row comes from. Files must lie inside one of the `roots`.
+    `read(path, size)` gives a file's `frames` images; it is a `functools.partial` of a function of
+    this package, so that its name and options can tell one cache from another.
+    """
+
+    rows: pd.DataFrame
+    where: Sequence[str]
+    roots: tuple[Path, ...]
+    read: Reader = read_frames
+    frames: int = 1
+    target: str = "label"
+    factors: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def keep(self, kept: np.ndarray) -> "Listing":
+        """The listing of the rows that are marked in `kept` (n,), bool."""
+        where = tuple(w for w, wanted in zip(self.where, kept, strict=True) if wanted)
+        return dataclasses.replace(self, rows=self.rows[kept].reset_index(drop=True), where=where)
+
+
+def select(
+    listing: Listing,
+    *,
+    target: str = "label",
+    labels: Sequence[str] = (),
+    confounders: Sequence[str] | None = None,
+) -> Listing:
+    """The rows whose `target` is one of `labels` (all by default), with these `confounders`.
+
+    Without `confounders` every other column with 2 to 10 values is one.
+    Raises DataError for a column or a value that is not there.
+    """
+    rows, source = listing.rows, str(listing.roots[0])
+    if not len(rows):
+        raise DataError(Fault(source, "no images"))
+    for column in (target, *(confounders or ())):
+        if column not in rows or column in RESERVED:
+            free = ", ".join(c for c in rows if c not in RESERVED)
+            raise DataError(Fault(source, f"no column {column!r}, expected one of {free}"))
+    for name in labels:
+        if name not in set(rows[target]):
+            found = ", ".join(sorted(set(rows[target])))
+            raise DataError(Fault(source, f"no {target} {name!r}, found {found}"))
+    if labels:
+        listing = listing.keep(rows[target].isin(labels).to_numpy())
+    free = [c for c in listing.rows if c not in (*RESERVED, target)]
+    levels = {
+        c: set(listing.rows[c]) - {""} for c in (free if confounders is None else confounders)
+    }
+    for column, names in levels.items():
+        if confounders is not None and len(names) < 2:
+            what = f"confounder {column!r} has {len(names)} value, expected 2 or more"
+            raise DataError(Fault(source, what))
+    most = MOST_LEVELS if confounders is None else len(listing)
+    factors = tuple(c for c, names in levels.items() if 2 <= len(names) <= most)
+    return dataclasses.replace(listing, target=target, factors=factors)
