@@ -119,7 +119,7 @@ def test_a_stopped_run_is_resumed(tmp_path, monkeypatch):
 
 def test_a_table_with_few_columns_runs_to_the_end(tmp_path):
     rows = [
-        {"image": f"images/{i % 6}.png", "label": "ab"[i % 6 // 3], "site": "xy"[i // 2 % 2]}
+        {"image": f"images/{i}.png", "label": "ab"[i % 6 // 3], "site": "xy"[i // 2 % 2]}
         for i in range(40)
     ]
     root = _write(tmp_path / "data", rows)
@@ -144,7 +144,7 @@ def test_a_table_with_few_columns_runs_to_the_end(tmp_path):
 
 def test_counter_images_are_tested_on_and_never_trained_on(tmp_path, monkeypatch):
     rows = [
-        {"image": f"images/{i % 6}.png", "mask": f"masks/{i % 6}.png", "label": "ab"[i % 6 // 3]}
+        {"image": f"images/{i}.png", "mask": f"masks/{i % 6}.png", "label": "ab"[i % 6 // 3]}
         | {"counter": int(i >= 40)}
         for i in range(50)
     ]

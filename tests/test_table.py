@@ -28,13 +28,13 @@ def _rows(n=6):
 
 
 def _write(root: Path, rows=None, *, image=(20, 16), mask=(20, 16)) -> Path:
-    """A table data set; image i has grey 40 i but for a white corner, lungs are the left half."""
+    """A table data set: image i has grey 40 i % 240 and a bright corner, lungs are on the left."""
     rows = _rows() if rows is None else rows
     for folder in ("images", "masks"):
         (root / folder).mkdir(parents=True, exist_ok=True)
-    for i in range(6):
-        picture = Image.new("L", image, 40 * i)
-        picture.putpixel((image[0] - 1, image[1] - 1), 255)
+    for i in range(max(6, len(rows))):
+        picture = Image.new("L", image, 40 * (i % 6))
+        picture.putpixel((image[0] - 1, image[1] - 1), 255 - i // 6)
         picture.save(root / f"images/{i}.png")
         lungs = np.zeros(mask[::-1], dtype=np.uint8)
         lungs[:, : mask[0] // 2] = 255

@@ -93,11 +93,13 @@ def lookalikes(listing: Listing, looks: dict[int, np.ndarray]) -> list[Fault]:
     faults = []
     for start in range(0, len(rows), CHUNK):
         alike = np.argwhere(bits[start : start + CHUNK] @ bits.T >= least)
-        for one, two in zip(rows[alike[:, 0] + start], rows[alike[:, 1]], strict=True):
+        for one, two in zip(
+            rows[alike[:, 0] + start].tolist(), rows[alike[:, 1]].tolist(), strict=True
+        ):
             conflict = one < two and patient[one] != patient[two] and _conflict(listing, one, two)
             if conflict:
                 what = f"looks like {_name(listing, one)}{conflict}"
-                faults.append(Fault(_name(listing, two), what, int(two)))
+                faults.append(Fault(_name(listing, two), what, two))
     return faults
 
 
