@@ -1,6 +1,8 @@
 """The experiment on small data: what it writes, how it resumes, what it refuses."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -181,3 +183,32 @@ def test_summary_is_a_row_for_each_split_and_model(tmp_path):
     ]  # fmt: skip
     wanted = results["models"]["exbl"]["splits"]["inverted"]["accuracy"]
     assert table.loc[("inverted", "exbl"), "accuracy"] == wanted
+
+
+TWO = """
+import sys
+from xbl_kit.cli import main
+from xbl_kit.run import exbl
+
+exbl.PRESETS["classroom"] |= {small}
+code = main(["reproduce", "exbl", "--data", "table", "--root", sys.argv[1], "--out", sys.argv[2],
+             "--region", "0,0,0.5,1", "--device", "cpu"])
+raise SystemExit(code)
+"""
+
+
+def test_two_processes_make_one_run(tmp_path):
+    rows = [{"image": f"images/{i}.png", "label": "ab"[i % 6 // 3]} for i in range(60)]
+    root, out = _write(tmp_path / "data", rows), tmp_path / "out"
+    script = tmp_path / "two.py"
+    script.write_text(TWO.format(small=SMALL))
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
+    out.mkdir()
+    (out / "run.json").write_text('{"experiment": "old"}')
+    (out / "train-unrefined.json").write_text("{}")
+    command = map(str, [*launch, script, root, out])
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("worst group") == 1, "one table, not one a process"
+    assert json.loads((out / "results.json").read_text())["models"].keys() == set(MODELS[:3])
+    assert not list(tmp_path.rglob("*.partial"))

@@ -33,11 +33,14 @@ def _complain(message: object) -> None:
 
 def _reproduce(options: dict) -> int:
     from xbl_kit.run import contents, reproduce, summary
+    from xbl_kit.storage import is_first_process
 
     as_json = options.pop("json")
     options["reading"] = dict(options["reading"])
     options["out"] = options["out"] or _default_out(options)
     results = reproduce(**options)
+    if not is_first_process():
+        return 0
     if as_json:
         print((Path(options["out"]) / "results.json").read_text(encoding="utf-8"), end="")
     else:

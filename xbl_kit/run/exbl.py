@@ -17,7 +17,7 @@ from xbl_kit.run.evaluate import evaluate
 from xbl_kit.run.folder import Rows, Run, finished_run, open_folder, train_stage
 from xbl_kit.run.report import draw_exbl, versions
 from xbl_kit.storage import cache_folder, write_whole
-from xbl_kit.train import predict
+from xbl_kit.train import first_process_first, predict
 
 PRESETS = {
     "classroom": {
@@ -91,10 +91,11 @@ def reproduce_exbl(
     if resume and (finished := finished_run(out, settings)):
         return finished
     picked = None if exemplars == "auto" else Exemplar.load(exemplars)
-    dataset, rows, model = _open(settings)
-    if not picked:
-        region_pixels(dataset[0], region)  # a region of no use is said before hours of training
-    out = open_folder(out, settings, resume)
+    with first_process_first(device):
+        dataset, rows, model = _open(settings)
+        if not picked:
+            region_pixels(dataset[0], region)  # one of no use is said before hours of training
+        out = open_folder(out, settings, resume)
     models, trained, exemplar = _train(
         model, dataset, rows, plan, picked, region, out=out, seed=seed, device=device
     )
