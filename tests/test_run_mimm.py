@@ -19,20 +19,24 @@ from xbl_kit.run.confounded import find_confounded, make_confounded
 FACTORS = ("age", "sex", "site")
 
 
+SMALL = {
+    "size": 32,
+    "backbone": "small_cnn",
+    "weights": "none",
+    "train": {"epochs": 2, "batch_size": 32, "lr": 3e-3},
+    "per_class": {"train": 40, "val": 8, "test": 16},
+}
+
+
 @pytest.fixture(autouse=True)
-def _small(monkeypatch):
-    for kind, per_class in (("phantom", (40, 8, 16)), ("morphomnist", (60, 8, 16)), ("table", ())):
-        plan = mimm.PLANS[kind]
-        small = {"size": 32, "backbone": "small_cnn", "weights": "none"}
-        small["train"] = plan["train"] | {"epochs": 2, "batch_size": 32}
-        small["per_class"] = dict(zip(("train", "val", "test"), per_class, strict=False))
-        monkeypatch.setitem(mimm.PLANS, kind, plan | small)
+def _quick(monkeypatch):
     monkeypatch.setattr(content, "PERMUTATIONS", {"linear": 3, "mlp": 1})
     monkeypatch.setattr(content, "STEPS", 5)
 
 
 def test_results_hold_what_the_contract_says_and_are_resumed(tmp_path):
-    results = reproduce("mimm-x", seed=2, out=tmp_path, device="cpu", conditional=False)
+    options = {"plan": SMALL, "seed": 2, "out": tmp_path, "device": "cpu"}
+    results = reproduce("mimm-x", **options, conditional=False)
     assert json.loads((tmp_path / "results.json").read_text()) == results
     assert results["experiment"] == "mimm-x" and not results["options"]["conditional"]
     assert tuple(results["models"]) == mimm.MODELS
@@ -46,16 +50,17 @@ def test_results_hold_what_the_contract_says_and_are_resumed(tmp_path):
         assert heads.keys() == (set(FACTORS) if name in ("multitask", "mimm-x") else set())
     (tmp_path / "results.json").unlink()
     (tmp_path / "model-oracle.safetensors").unlink()
-    again = reproduce("mimm-x", seed=2, out=tmp_path, device="cpu", conditional=False, resume=True)
+    again = reproduce("mimm-x", **options, conditional=False, resume=True)
     for result in (results, again):
         result["models"]["oracle"].pop("train")
     assert again == results
     with pytest.raises(ValueError, match="options"):
-        reproduce("mimm-x", seed=2, out=tmp_path, device="cpu", resume=True)
+        reproduce("mimm-x", **options, resume=True)
 
 
 def test_a_finished_run_is_read_drawn_and_opened(tmp_path, monkeypatch):
-    options = {"seed": 1, "models": ["erm", "mimm-x"], "out": tmp_path, "device": "cpu"}
+    models = ["erm", "mimm-x"]
+    options = {"plan": SMALL, "seed": 1, "models": models, "out": tmp_path, "device": "cpu"}
     results = reproduce("mimm-x", **options)
     names = {"accuracy", "worst_group", "tsne-erm", "tsne-mimm-x"}
     assert {path.stem for path in tmp_path.glob("*.png")} == names
@@ -76,13 +81,28 @@ def test_a_finished_run_is_read_drawn_and_opened(tmp_path, monkeypatch):
     assert reproduce("mimm-x", **options, resume=True) == results
 
 
+def test_a_further_factor_joins_where_it_is_named_and_less_can_be_measured(tmp_path):
+    before = json.dumps(mimm.PLANS)
+    options = {"plan": SMALL | {"content": ["probe"]}, "models": ["erm"], "device": "cpu"}
+    found = reproduce("mimm-x", **options, confounders=["age", "line"], out=tmp_path)
+    assert found["plan"]["preferred"]["line"] == [1, 0, 0, 0]
+    assert found["models"]["erm"]["probe"].keys() == {"age", "line"}
+    assert found["models"]["erm"].keys() == {"train", "splits", "probe"}
+    assert {path.stem for path in tmp_path.glob("*.png")} == {"accuracy", "worst_group"}
+    assert contents(found).columns.tolist() == ["probe", "null 95 %"]
+    again = reproduce("mimm-x", **options, strength=0.8)
+    assert again["confounders"] == list(FACTORS) and "line" not in again["plan"]["preferred"]
+    assert json.dumps(mimm.PLANS) == before
+
+
 def test_digits_and_tables_go_through_the_same_experiment(tmp_path):
     root = write_mnist(tmp_path / "mnist")
     models = ["reweighted", "mimm-x"]
-    digits = reproduce("mimm-x", data="morphomnist", root=root, models=models, device="cpu")
+    options = {"plan": SMALL, "device": "cpu"}
+    digits = reproduce("mimm-x", data="morphomnist", root=root, models=models, **options)
     assert digits["confounders"] == ["stroke", "rotation"]
     assert digits["models"]["mimm-x"]["splits"]["balanced"]["n"] == 32
-    options = {"root": _table(tmp_path / "t"), "labels": ("ill", "well"), "device": "cpu"}
+    options |= {"root": _table(tmp_path / "t"), "labels": ("ill", "well")}
     for strength in (0.8, None):
         found = reproduce(
             "mimm-x", data="table", confounders=("sex", "view"), strength=strength, **options
@@ -140,7 +160,7 @@ def test_a_table_s_splits_share_no_patient_and_have_the_bias(tmp_path):
 def test_the_rows_have_the_bias_and_no_patient_twice():
     plan = mimm.PLANS["phantom"]
     preferred = plan["preferred"]
-    per_class = plan["per_class"]
+    per_class = SMALL["per_class"]
     data, rows = make_confounded(
         "phantom", None, preferred=preferred, per_class=per_class, strength=0.9, size=32, seed=1
     )
@@ -176,6 +196,8 @@ def test_what_is_of_no_use_is_said(tmp_path):
         ({"data": "table"}, "which columns"),
         ({"data": "table", "confounders": ["sex"]}, "no root was given"),
         ({"models": ["erm", "dfr"]}, "'dfr'"),
+        ({"models": []}, r"models \[\]: expected some of erm, "),
+        ({"plan": SMALL | {"content": ["prob"]}, "models": ["erm"]}, "measures \\['prob'\\]"),
         ({"confounders": ["hair"]}, "hair"),
         ({"strength": None}, "a strength"),
         ({"strength": 1.5}, "strength=1.5"),
@@ -193,6 +215,7 @@ def test_what_is_of_no_use_is_said(tmp_path):
 
 
 def test_the_command_prints_both_tables_and_says_what_is_wrong(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(mimm.PLANS, "table", SMALL)
     monkeypatch.chdir(tmp_path)
     _table(tmp_path / "t")
     command = ["reproduce", "mimm-x", "--data", "table", "--root", "t", "--device", "cpu"]
