@@ -215,7 +215,7 @@ def test_what_is_of_no_use_is_said(tmp_path):
 
 
 def test_the_command_prints_both_tables_and_says_what_is_wrong(tmp_path, capsys, monkeypatch):
-    monkeypatch.setitem(mimm.PLANS, "table", SMALL)
+    monkeypatch.setitem(mimm.PLANS, "on disk", SMALL)
     monkeypatch.chdir(tmp_path)
     _table(tmp_path / "t")
     command = ["reproduce", "mimm-x", "--data", "table", "--root", "t", "--device", "cpu"]

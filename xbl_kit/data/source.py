@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Sequence
+from inspect import signature
 from pathlib import Path
 
 from xbl_kit.data.cache import read_listing
@@ -46,8 +47,7 @@ def open_dataset(kind: str, root: str | Path | None = None, **options) -> Datase
         if root is not None:
             raise ValueError(f"root={str(root)!r}: phantoms are drawn, not read; expected no root")
         return open_phantoms(**options)
-    if root is None:
-        raise ValueError(f"data {kind!r} is read from a folder: no root was given")
+    _check_call(kind, root, MADE[kind], options)
     return MADE[kind](root, **options)
 
 
@@ -68,7 +68,15 @@ def list_images(
 
     Raises DataError where the source cannot be read, or has no such column or value.
     """
-    if root is None:
-        raise ValueError(f"data {kind!r} is read from a folder: no root was given")
+    _check_call(kind, root, LISTED[kind], options)
     listing = LISTED[kind](root, **options)
     return select(listing, target=target, labels=labels, confounders=confounders)
+
+
+def _check_call(kind: str, root: str | Path | None, source: Callable, options: dict) -> None:
+    if root is None:
+        raise ValueError(f"data {kind!r} is read from a folder: no root was given")
+    known = [name for name in signature(source).parameters if name != "root"]
+    for name in set(options) - set(known):
+        expected = ", ".join(known) or "none of its own"
+        raise ValueError(f"data {kind!r} has no option {name!r}, expected {expected}")

@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import Tensor
 
 from xbl_kit.checkpoint import load_model, write_json
-from xbl_kit.data import Dataset, open_dataset
+from xbl_kit.data import KINDS, Dataset, open_dataset
 from xbl_kit.methods import Bias, Erm, MimmX
 from xbl_kit.models import MultiHead, build_multihead, cache_stem
 from xbl_kit.run.confounded import find_confounded, make_confounded
@@ -16,6 +16,7 @@ from xbl_kit.run.evaluate import evaluate
 from xbl_kit.run.folder import Rows, Run, finished_run, open_folder, train_stage
 from xbl_kit.run.report import draw_mimm, versions
 from xbl_kit.storage import cache_folder
+from xbl_kit.train import first_process_first
 
 MODELS = ("erm", "reweighted", "multitask", "mimm-x", "oracle")
 TESTS = ("iid", "balanced", "inverted")
@@ -44,7 +45,7 @@ PLANS = {
         "preferred": {"stroke": [0, 1], "rotation": [0, 1]},
         "per_class": {"train": 12000, "val": 200, "test": 1500},
     },
-    "table": {
+    "on disk": {
         "size": 128,
         "backbone": "mobilenet_v2",
         "weights": "imagenet",
@@ -54,6 +55,8 @@ PLANS = {
 # Factors that join the plan only where they are named, so that the others' images stay the same.
 # Tubes go with COVID: with intensive care, not with the disease.
 FURTHER = {"phantom": {"line": [1, 0, 0, 0]}}
+# The confounders of data on disk where none are named: the paper's own, where it has some.
+USUAL = {"chexpert": ("sex", "age_group"), "mri": ("sex", "site")}
 FEATURES = 4  # of each task
 
 
@@ -65,6 +68,7 @@ def reproduce_mimm(
     labels: Sequence[str] = (),
     confounders: Sequence[str] = (),
     strength: float | None = 0.9,
+    reading: Mapping | None = None,
     models: Sequence[str] = MODELS,
     weights: str | Path | None = None,
     plan: Mapping | None = None,
@@ -76,29 +80,32 @@ def reproduce_mimm(
 ) -> dict:
     """Train MIMM-X and its baselines on one biased sample, verify; returns results.json's content.
 
-    All see the same images, but for the oracle, which trains on as many unbiased ones or, in a
-    table, as many as it has. `erm` has no correction, `reweighted` importance weights, `multitask`
-    the heads without MI. `strength` is P(a class's preferred level | class) of each of the
-    `confounders`; None takes a table's own. `target` is a table's column to predict, `labels` the
-    values of it to tell apart. `plan` replaces entries of the data's `PLANS`, and may name the
-    `content.MEASURES` to take instead of all with t-SNE: {"content": ["probe"]}; `options` (to
-    `MimmX`) replace those of `METHOD`.
+    All see the same images, but for the oracle, which trains on as many unbiased ones or, of data
+    on disk, as many as there are. `erm` has no correction, `reweighted` importance weights,
+    `multitask` the heads without MI. `strength` is P(a class's preferred level | class) of each of
+    the `confounders`; None takes data on disk as they are. Of these `target` is predicted, with the
+    `labels` given, and read with the options `reading` of `open_dataset`. `plan` replaces those of
+    the data's `PLANS`, and may name `content.MEASURES` to take instead of all with t-SNE:
+    {"content": ["probe"]}; `options` (to `MimmX`) replace those of `METHOD`.
 
     Raises ValueError for settings or data that are of no use.
     """
     if unknown := set(models) - set(MODELS) or not models:
         given = sorted(unknown) if models else "[]"
         raise ValueError(f"models {given}: expected some of {', '.join(MODELS)}")
-    if data not in PLANS:
-        raise ValueError(f"data {data!r}: expected one of {', '.join(PLANS)}")
+    if data not in KINDS:
+        raise ValueError(f"data {data!r}: expected one of {', '.join(KINDS)}")
     settings = {
         "experiment": "mimm-x",
         "data": data,
         "root": root and str(root),
         "target": target,
         "labels": list(labels),
-        "confounders": list(confounders or PLANS[data].get("preferred", ())),
+        "confounders": list(
+            confounders or PLANS.get(data, {}).get("preferred", USUAL.get(data, ()))
+        ),
         "strength": strength,
+        "reading": dict(reading or {}),
         "models": list(models),
         "plan": _planned(data, confounders, plan, weights),
         "seed": seed,
@@ -106,8 +113,9 @@ def reproduce_mimm(
     }
     if resume and (finished := finished_run(out, settings)):
         return finished
-    dataset, rows = _open(settings)
-    out = open_folder(out, settings, resume)
+    with first_process_first(device):
+        dataset, rows = _open(settings)
+        out = open_folder(out, settings, resume)
     found, trained = {}, {}
     for name in models:
         trained[name], training = _train(name, dataset, rows, settings, out=out, device=device)
@@ -139,7 +147,8 @@ def _planned(
     data: str, confounders: Sequence[str], plan: Mapping | None, weights: str | Path | None
 ) -> dict:
     """The data's plan with what was given; the further factors are in it only where named."""
-    planned = PLANS[data] | dict(plan or {}) | ({"weights": str(weights)} if weights else {})
+    usual = PLANS[data if data in PLANS else "on disk"]
+    planned = usual | dict(plan or {}) | ({"weights": str(weights)} if weights else {})
     named = {f: levels for f, levels in FURTHER.get(data, {}).items() if f in confounders}
     return planned | ({"preferred": planned["preferred"] | named} if named else {})
 
@@ -161,6 +170,8 @@ def _draw(settings: dict) -> tuple[Dataset, Rows]:
         raise ValueError(f"confounders {sorted(unknown)}: expected some of {', '.join(known)}")
     if settings["strength"] is None or settings["labels"] or settings["target"] != "label":
         raise ValueError(f"data {kind!r} are drawn: a strength, and no labels, are needed")
+    if settings["reading"]:
+        raise ValueError(f"data {kind!r} are drawn by a plan: expected no options of reading")
     return make_confounded(
         kind,
         settings["root"],
@@ -176,7 +187,7 @@ def _draw(settings: dict) -> tuple[Dataset, Rows]:
 def _read(settings: dict) -> tuple[Dataset, Rows]:
     """Data that are as they are, of any kind that has `confounders`."""
     factors, size = settings["confounders"], settings["plan"]["size"]
-    options = {"target": settings["target"], "labels": settings["labels"]}
+    options = {"target": settings["target"], "labels": settings["labels"]} | settings["reading"]
     data = open_dataset(
         settings["data"], settings["root"], size=size, confounders=factors, **options
     )
