@@ -12,6 +12,7 @@ from test_table import _rows, _write
 
 from xbl_kit.cli import main
 from xbl_kit.data import describe, open_dataset
+from xbl_kit.data.dataset import table_of
 from xbl_kit.run import check_data, describe_data
 
 
@@ -67,7 +68,7 @@ def test_leaks_are_told():
 
 
 def test_the_table_of_a_data_set_says_what_the_data_set_says(small_cohort):
-    rows = describe.table_of(small_cohort)
+    rows = table_of(small_cohort)
     assert set(rows) == {"label", "age", "sex", "site", "patient", "split"}
     row = 17
     assert rows["label"][row] == small_cohort.classes[small_cohort.label[row]]

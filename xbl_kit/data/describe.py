@@ -8,23 +8,12 @@ import pandas as pd
 from scipy.stats.contingency import association
 from sklearn.metrics import mutual_info_score
 
-from xbl_kit.data.dataset import Dataset
 from xbl_kit.data.fault import DataError
 from xbl_kit.data.listing import MOST_LEVELS, RESERVED, Listing
 from xbl_kit.data.picture import picture_size
 
 PERMUTATIONS = 200
 QUARTERS = ("lowest quarter", "second", "third", "highest quarter")
-
-
-def table_of(data: Dataset) -> pd.DataFrame:
-    """A data set's columns as text, as a `Listing` has them, "" where a level is not known."""
-    columns = {"label": (data.classes, data.label)} | {
-        factor: (data.levels[factor], level) for factor, level in data.confounders.items()
-    }
-    table = {name: np.array([*names, ""])[level] for name, (names, level) in columns.items()}
-    split = {} if data.split is None else {"split": data.split}
-    return pd.DataFrame({**table, "patient": data.patient.numpy().astype(str), **split})
 
 
 def picture_columns(listing: Listing) -> pd.DataFrame:

@@ -10,7 +10,8 @@ import pandas as pd
 from xbl_kit import __version__, plots
 from xbl_kit.data import LISTED, DataError, Fault, list_images, open_dataset
 from xbl_kit.data.check import check
-from xbl_kit.data.describe import bias_table, counts, leaks, picture_columns, shares, table_of
+from xbl_kit.data.dataset import table_of
+from xbl_kit.data.describe import bias_table, counts, leaks, picture_columns, shares
 from xbl_kit.storage import write_whole
 
 SHOWN = 6  # columns in the figure
