@@ -234,6 +234,9 @@ def test_the_table_may_lie_beside_the_folder_that_its_paths_begin_with(tmp_path)
     file.write_text(file.read_text().replace(f"{SMALL}/", ""))
     (tmp_path / SMALL / "train").rename(tmp_path / "train")
     assert len(open_dataset("chexpert", tmp_path, size=32)) == 8, "paths without a first folder"
+    file.write_text(file.read_text().replace("train/", f"{SMALL}/train/"))
+    assert (tmp_path / SMALL).is_dir() and not any((tmp_path / SMALL).iterdir())
+    assert len(open_dataset("chexpert", tmp_path, size=32)) == 8, "an empty folder is no guide"
 
 
 def test_the_archives_of_the_full_size_unpacked_side_by_side(tmp_path):
@@ -320,6 +323,8 @@ def test_tables_that_are_missing_or_not_chexperts(tmp_path):
     write_chexpert(tmp_path, quirks()[2:4], images=False)
     with pytest.raises(DataError, match=r"Pleural Effusion: 0 of 2 images, expected two labels"):
         list_chexpert(tmp_path)
+    with pytest.raises(DataError, match="no images"):
+        list_images("chexpert", tmp_path, finding=None, views=("PA",), target="Edema")
     write_chexpert(tmp_path, images=False, folder="CheXpert-v1.0")
     both = rf"train\.csv is in .*CheXpert-v1\.0 and in .*{SMALL}"
     with pytest.raises(DataError, match=both):

@@ -101,7 +101,7 @@ def _check_options(
         if value not in known:
             names = ", ".join(str(one) for one in known)
             raise ValueError(f"{name}={value!r}: expected one of {names}")
-    if views is not None and (not views or isinstance(views, str) or set(views) - set(VIEWS)):
+    if views is not None and (not views or set(views) - set(VIEWS)):
         raise ValueError(f"views={views!r}: expected a list of some of {', '.join(VIEWS)}")
     if ages is not None and (len(ages) != 2 or ages[0] >= ages[1]):
         raise ValueError(f"ages={ages!r}: expected two, the lower first, such as (50, 60)")
@@ -187,13 +187,13 @@ def _images(root: Path, folder: Path, paths: pd.Series) -> pd.Series:
     """
     if paths.empty:
         return paths
-    begin, then = (*paths[0].split("/"), "")[:2]
     inside = f"{folder}/" + paths.str.partition("/")[2]
-    if (folder / then).is_dir():
-        return inside
+    begin = "/".join(paths[0].split("/")[:2])
     if (folder / begin).is_dir():
         return f"{folder}/" + paths
     place = {path.name: str(path) for path in root.glob("*batch*/patient*")}
+    if not place:
+        return inside
     parts = paths.str.extract(rf"/{PATIENT}(/.*)").itertuples(index=False)
     files = [
         f"{place[patient]}{rest}" if patient in place else file
