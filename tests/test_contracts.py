@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from test_chexpert import write_chexpert
 from test_morphomnist import write_mnist
 from test_table import _write
 
@@ -13,12 +14,15 @@ from xbl_kit.pick import pick_automatically
 from xbl_kit.train import predict
 
 
-@pytest.fixture(params=["phantom", "morphomnist", "table"])
+@pytest.fixture(params=["phantom", "morphomnist", "table", "chexpert"])
 def data(request, tmp_path, small_cohort):
     if request.param == "phantom":
         return small_cohort
     if request.param == "morphomnist":
         return open_dataset("morphomnist", write_mnist(tmp_path), per_cell={"train": 4}, size=32)
+    if request.param == "chexpert":
+        factors = ("sex", "age_group")
+        return open_dataset("chexpert", write_chexpert(tmp_path), size=32, confounders=factors)
     return open_dataset("table", _write(tmp_path), size=32)
 
 

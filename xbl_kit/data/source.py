@@ -7,6 +7,7 @@ from pathlib import Path
 
 from xbl_kit.data.cache import read_listing
 from xbl_kit.data.check import without_faults
+from xbl_kit.data.chexpert import list_chexpert
 from xbl_kit.data.cohort import open_phantoms
 from xbl_kit.data.dataset import Dataset
 from xbl_kit.data.listing import Listing, select
@@ -18,7 +19,7 @@ MADE: dict[str, Callable[..., Dataset]] = {
     "phantom": open_phantoms,
     "morphomnist": open_morphomnist,
 }
-LISTED: dict[str, Callable[..., Listing]] = {"table": list_table}
+LISTED: dict[str, Callable[..., Listing]] = {"table": list_table, "chexpert": list_chexpert}
 KINDS = (*MADE, *LISTED)
 
 
