@@ -79,7 +79,12 @@ def _close(picture, expected):
 @pytest.mark.parametrize("function", ["LINEAR", "SIGMOID"])
 @pytest.mark.parametrize(
     ("dtype", "low", "high", "bits"),
-    [(np.uint8, 0, 255, 8), (np.uint16, 0, 4095, 12), (np.int16, -1000, 3000, 16)],
+    [
+        (np.uint8, 0, 255, 8),
+        (np.uint16, 0, 4095, 12),
+        (np.int16, -1000, 3000, 16),
+        (np.uint32, 5, 90_000, 17),
+    ],
 )
 def test_a_window(tmp_path, function, dtype, low, high, bits):
     pixels, middle, width = _ramp(dtype, low, high), (low + high) // 3, (high - low) // 2

@@ -132,19 +132,25 @@ def _unusable(data) -> str | None:
 
 def _grey(pixels: Num[np.ndarray, "rows columns"], data) -> UInt8[np.ndarray, "rows columns"]:
     """Stored values of MONOCHROME1 or 2 as a viewer shows them, 0 black to 255 white."""
-    shown, ends = _shown(pixels, data)
+    if pixels.dtype.itemsize > 2:
+        stored, place = np.unique(pixels, return_inverse=True)
+        place = place.reshape(pixels.shape)
+    else:  # each value that may occur is worked out once, which takes a tenth of the time
+        low, high = int(pixels.min()), int(pixels.max())
+        stored, place = np.arange(low, high + 1).astype(pixels.dtype), pixels.astype(np.int32) - low
+    shown, ends = _shown(stored, pixels, data)
     black, white = map(float, ends)
     share = (np.clip(shown, min(black, white), max(black, white)) - black) / ((white - black) or 1)
     grey = (255 * share).round().astype(np.uint8)
-    return 255 - grey if data.PhotometricInterpretation == "MONOCHROME1" else grey
+    return (255 - grey if data.PhotometricInterpretation == "MONOCHROME1" else grey)[place]
 
 
 def _shown(
-    pixels: Num[np.ndarray, "rows columns"], data
-) -> tuple[Num[np.ndarray, "rows columns"], Num[np.ndarray, "2"]]:
-    """The values after modality and VOI transformation, and which of them are black and white."""
+    stored: Num[np.ndarray, " n"], pixels: Num[np.ndarray, "rows columns"], data
+) -> tuple[Num[np.ndarray, " n"], Num[np.ndarray, "2"]]:
+    """Stored values after modality and VOI transformation, and which are black and white."""
     apply_modality_lut, apply_voi, apply_windowing = _transformations()
-    values = apply_modality_lut(pixels, data)
+    values = apply_modality_lut(stored, data)
     if data.get("VOILUTSequence"):
         bits = data.VOILUTSequence[0].LUTDescriptor[2]
         return apply_voi(np.rint(values).astype(np.int64), data), np.array([0, 2**bits - 1])
@@ -155,7 +161,7 @@ def _shown(
         low = -(2 ** (data.BitsStored - 1)) if data.PixelRepresentation else 0
         ends = np.array([low, low + 2**data.BitsStored - 1])
         return values, np.sort(apply_modality_lut(ends, data))
-    return values, np.percentile(values, ROBUST)
+    return values, np.percentile(apply_modality_lut(pixels, data), ROBUST)
 
 
 def _transformations():
