@@ -72,9 +72,7 @@ def _dataset(path: Path, **options):
     if start[MAGIC[0]] != MAGIC[1]:
         what = f"named {path.suffix}, but not DICOM: it begins with {start[:12]!r}"
         raise DataError(Fault(str(path), what if start else "empty file"))
-    data = dcmread(path, specific_tags=TAGS, **options)
-    list(data)  # values are converted, and warned of, when they are first looked at
-    return data
+    return dcmread(path, specific_tags=TAGS, **options)
 
 
 @contextmanager
