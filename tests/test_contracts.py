@@ -4,17 +4,18 @@ import pytest
 import torch
 from test_chexpert import write_chexpert
 from test_morphomnist import write_mnist
+from test_radiography import write_radiography
 from test_table import _write
 
 from xbl_kit.batch import Batch
-from xbl_kit.data import open_dataset
+from xbl_kit.data import KINDS, open_dataset
 from xbl_kit.methods import Erm, ExBL, MimmX
 from xbl_kit.models import build_classifier, build_multihead
 from xbl_kit.pick import pick_automatically
 from xbl_kit.train import predict
 
 
-@pytest.fixture(params=["phantom", "morphomnist", "table", "chexpert"])
+@pytest.fixture(params=KINDS)
 def data(request, tmp_path, small_cohort):
     if request.param == "phantom":
         return small_cohort
@@ -23,6 +24,8 @@ def data(request, tmp_path, small_cohort):
     if request.param == "chexpert":
         factors = ("sex", "age_group")
         return open_dataset("chexpert", write_chexpert(tmp_path), size=32, confounders=factors)
+    if request.param == "radiography":
+        return open_dataset("radiography", write_radiography(tmp_path), size=32)
     return open_dataset("table", _write(tmp_path), size=32)
 
 

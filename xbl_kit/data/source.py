@@ -12,6 +12,7 @@ from xbl_kit.data.cohort import open_phantoms
 from xbl_kit.data.dataset import Dataset
 from xbl_kit.data.listing import Listing, select
 from xbl_kit.data.morphomnist import open_morphomnist
+from xbl_kit.data.radiography import list_radiography
 from xbl_kit.data.table import list_table
 
 # Kinds that are made to order, and kinds that are listed from a folder and then read.
@@ -19,7 +20,11 @@ MADE: dict[str, Callable[..., Dataset]] = {
     "phantom": open_phantoms,
     "morphomnist": open_morphomnist,
 }
-LISTED: dict[str, Callable[..., Listing]] = {"table": list_table, "chexpert": list_chexpert}
+LISTED: dict[str, Callable[..., Listing]] = {
+    "table": list_table,
+    "radiography": list_radiography,
+    "chexpert": list_chexpert,
+}
 KINDS = (*MADE, *LISTED)
 
 
