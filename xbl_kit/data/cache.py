@@ -1,6 +1,7 @@
 """A listing as a data set: decoded once, then read from a file that is mapped into memory."""
 
 import hashlib
+import math
 from functools import partial
 from pathlib import Path
 
@@ -64,8 +65,9 @@ def _decoded(
     key = hashlib.blake2b(how.encode() + b"".join(digests), digest_size=16).hexdigest()
     path = cache_folder() / "images" / f"{key}.npy"
 
+    shape = (len(listing) * listing.frames, 1 + ("mask" in listing.rows), size, size)
+
     def write(partial_path: Path) -> None:
-        shape = (len(listing) * listing.frames, 1 + ("mask" in listing.rows), size, size)
         header = {"descr": "|u1", "fortran_order": False, "shape": shape}
         with partial_path.open("wb") as file:
             np.lib.format.write_array_header_1_0(file, header)
@@ -74,5 +76,10 @@ def _decoded(
                 file.write(found.tobytes())
 
     if not path.exists():
-        write_whole(path, write)
+        try:
+            write_whole(path, write)
+        except OSError as error:
+            room = math.prod(shape) / 1e6
+            what = f"{error.strerror}; decoded images need {room:,.0f} MB, XBL_KIT_CACHE says where"
+            raise OSError(error.errno, what, str(path.parent)) from None
     return np.load(path, mmap_mode="r")

@@ -1,15 +1,20 @@
 """Every fault of a listing: of its rows, of its files, of both together."""
 
+from collections.abc import Iterator
+from itertools import combinations_with_replacement
+
 import numpy as np
+from jaxtyping import Bool, UInt8
+from scipy.fft import dctn
 
 from xbl_kit.data.fault import DataError, Fault
 from xbl_kit.data.files import find_files, in_parallel, read_row
 from xbl_kit.data.listing import Listing
 from xbl_kit.data.rows import faults_in_rows
 
-SMALL = 17  # px; neighbours are compared, which leaves 16 x 16 bits
-ALIKE = 0.04  # of the bits may differ in pictures that look alike
-CHUNK = 256  # rows compared with all others at a time
+SMALL, COARSE = 32, 16  # px, and frequencies a side that are kept of as many
+ALIKE = 0.08  # of the bits may differ in pictures that look alike
+TILE = 2048  # rows compared with as many others at a time
 
 
 def check(listing: Listing) -> list[Fault]:
@@ -51,15 +56,24 @@ def faults_that_matter(listing: Listing) -> tuple[list[Fault], dict[int, np.ndar
         if row in bad:
             return []
         try:
-            small = read_row(listing, row, SMALL)[:, 0]
+            looks[row] = _look(read_row(listing, row, SMALL)[:, 0])
         except DataError as error:
             return list(error.faults)
-        looks[row] = (small[:, :-1, 1:] > small[:, :-1, :-1]).ravel()
         return []
 
     for found in in_parallel(look, len(listing), "decoding"):
         faults += found
     return faults, looks
+
+
+def _look(frames: UInt8[np.ndarray, "frames size size"]) -> Bool[np.ndarray, " bits"]:
+    """The perceptual hash (Zauner 2010): which coarse frequencies are above their median.
+
+    It outlives coding, scaling and another brightness or contrast.
+    """
+    coarse = dctn(frames.astype(np.float32), axes=(1, 2))[:, :COARSE, :COARSE]
+    coarse = coarse.reshape(len(frames), -1)[:, 1:]  # without the mean brightness
+    return (coarse > np.median(coarse, axis=1, keepdims=True)).ravel()
 
 
 def twins(listing: Listing, digests: list[bytes]) -> list[Fault]:
@@ -74,33 +88,35 @@ def twins(listing: Listing, digests: list[bytes]) -> list[Fault]:
             continue
         conflict = _conflict(listing, row, other)
         for one, two in ((row, other), (other, row)) if conflict else ((row, other),):
-            what = f"the same picture as {_name(listing, two)}{conflict}"
-            faults.append(Fault(_name(listing, one), what, one))
+            what = f"the same picture as {listing.other(two, beside=one)}{conflict}"
+            faults.append(_fault(listing, one, what))
     return faults
 
 
 def lookalikes(listing: Listing, looks: dict[int, np.ndarray]) -> list[Fault]:
     """Pictures of two patients that look alike under two labels or in two splits.
 
-    `looks` holds the difference hash (Krawetz 2013) of each row.
+    `looks` holds the perceptual hash of each row, see `_look`.
     """
-    if not looks:
-        return []
-    rows = np.array(sorted(looks))
-    bits = np.where(np.stack([looks[row] for row in rows]), 1, -1).astype(np.float32)
-    least = bits.shape[1] * (1 - 2 * ALIKE)
-    patient = listing.rows["patient"] if "patient" in listing.rows else range(len(listing))
+    rows = sorted(looks)
+    patient = listing.rows["patient"].tolist() if "patient" in listing.rows else range(len(listing))
     faults = []
-    for start in range(0, len(rows), CHUNK):
-        alike = np.argwhere(bits[start : start + CHUNK] @ bits.T >= least)
-        for one, two in zip(
-            rows[alike[:, 0] + start].tolist(), rows[alike[:, 1]].tolist(), strict=True
-        ):
-            conflict = one < two and patient[one] != patient[two] and _conflict(listing, one, two)
-            if conflict:
-                what = f"looks like {_name(listing, one)}{conflict}"
-                faults.append(Fault(_name(listing, two), what, two))
+    for one, two in _alike(np.stack([looks[row] for row in rows]) if rows else np.empty((0, 1))):
+        one, two = rows[one], rows[two]
+        if patient[one] != patient[two] and (conflict := _conflict(listing, one, two)):
+            what = f"looks like {listing.other(one, beside=two)}{conflict}"
+            faults.append(_fault(listing, two, what))
     return faults
+
+
+def _alike(looks: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Pairs of rows whose bits (n, d) differ in no more than a share of `ALIKE`."""
+    signs = np.where(looks, 1, -1).astype(np.float32)
+    least = signs.shape[1] * (1 - 2 * ALIKE)
+    starts = range(0, len(signs), TILE)
+    for i, j in combinations_with_replacement(starts, 2):
+        found = np.argwhere(signs[i : i + TILE] @ signs[j : j + TILE].T >= least).tolist()
+        yield from ((i + one, j + two) for one, two in found if i + one < j + two)
 
 
 def _conflict(listing: Listing, row: int, other: int) -> str:
@@ -113,5 +129,5 @@ def _conflict(listing: Listing, row: int, other: int) -> str:
     return ""
 
 
-def _name(listing: Listing, row: int) -> str:
-    return f"{listing.where[row]} ({listing.rows['image'][row]})"
+def _fault(listing: Listing, row: int, what: str) -> Fault:
+    return Fault(f"{listing.where[row]} ({listing.rows['image'][row]})", what, row)

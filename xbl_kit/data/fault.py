@@ -1,6 +1,10 @@
 """What is wrong with a user's data, each fault in one line."""
 
+from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import NamedTuple
+
+SHOWN = 8  # names in one message
 
 
 class Fault(NamedTuple):
@@ -14,7 +18,7 @@ class Fault(NamedTuple):
     row: int | None = None
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.what}"
+        return " ".join(f"{self.where}: {self.what}".splitlines())
 
 
 class DataError(ValueError):
@@ -24,3 +28,17 @@ class DataError(ValueError):
         self.faults = faults
         more = f" (and {len(faults) - 1} more; `xbl-kit data check` lists all)"
         super().__init__(str(faults[0]) + (more if len(faults) > 1 else ""))
+
+
+def some(names: Iterable[str]) -> str:
+    """The first few names, with commas, and how many more there are."""
+    names = list(names)
+    more = f", ... ({len(names)} in all)" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
+
+
+def suggest(name: str, names: Iterable[str]) -> str:
+    """A question whether the most similar of `names` was meant, "" where none is similar."""
+    plain = {other.strip().casefold(): other for other in names}
+    near = get_close_matches(name.strip().casefold(), plain, n=1, cutoff=0.75)
+    return f"; did you mean {plain[near[0]]!r}?" if near else ""

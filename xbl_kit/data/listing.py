@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import UInt8
 
-from xbl_kit.data.fault import DataError, Fault
+from xbl_kit.data.fault import DataError, Fault, some, suggest
 from xbl_kit.data.picture import read_frames
 
 RESERVED = ("image", "mask", "patient", "split", "counter")
@@ -26,7 +26,8 @@ class Listing:
     (paths of files), patient, split, counter; every other column can be the `target` or one of the
     `factors`. `where` names the line each row comes from. Files must lie inside one of the `roots`.
     `read(path, size)` gives a file's `frames` images; it is a `functools.partial` of a function of
-    this package, so that its name and options can tell one cache from another.
+    this package, so that its name and options can tell one cache from another. `labels` are those
+    the user has named, () where all that are found are taken.
     """
 
     rows: pd.DataFrame
@@ -36,9 +37,16 @@ class Listing:
     frames: int = 1
     target: str = "label"
     factors: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def other(self, row: int, beside: int) -> str:
+        """Where a row comes from, without the file where that is the file of `beside` as well."""
+        file, _, line = self.where[row].rpartition(", line ")
+        same = file and self.where[beside].startswith(f"{file}, line ")
+        return f"line {line}" if same else self.where[row]
 
     def keep(self, kept: np.ndarray) -> "Listing":
         """The listing of the rows that are marked in `kept` (n,), bool."""
@@ -63,12 +71,14 @@ def select(
         raise DataError(Fault(source, "no images"))
     for column in (target, *(confounders or ())):
         if column not in rows or column in RESERVED:
-            free = ", ".join(c for c in rows if c not in RESERVED)
-            raise DataError(Fault(source, f"no column {column!r}, expected one of {free}"))
+            free = [c for c in rows if c not in RESERVED]
+            what = f"no column {column!r}, expected one of {some(free)}{suggest(column, free)}"
+            raise DataError(Fault(source, what))
     for name in labels:
         if name not in set(rows[target]):
-            found = ", ".join(sorted(set(rows[target])))
-            raise DataError(Fault(source, f"no {target} {name!r}, found {found}"))
+            found = sorted(set(rows[target]))
+            what = f"no {target} {name!r}, found {some(found)}{suggest(name, found)}"
+            raise DataError(Fault(source, what))
     if labels:
         listing = listing.keep(rows[target].isin(labels).to_numpy())
     free = [c for c in listing.rows if c not in (*RESERVED, target)]
@@ -81,4 +91,4 @@ def select(
             raise DataError(Fault(source, what))
     most = MOST_LEVELS if confounders is None else len(listing)
     factors = tuple(c for c, names in levels.items() if 2 <= len(names) <= most)
-    return dataclasses.replace(listing, target=target, factors=factors)
+    return dataclasses.replace(listing, target=target, factors=factors, labels=tuple(labels))

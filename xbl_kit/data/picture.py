@@ -99,7 +99,7 @@ def read_picture(path: Path) -> Image.Image:
         raise DataError(Fault(str(path), f"too large a picture: {error}")) from None
     except DataError:
         raise
-    except (OSError, SyntaxError, ValueError) as error:
+    except Exception as error:  # Pillow's formats raise all kinds, struct.error and IndexError too
         raise DataError(Fault(str(path), f"not a readable picture ({error})")) from None
 
 

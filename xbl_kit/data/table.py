@@ -1,13 +1,18 @@
 """Any folder of images with a `metadata.csv`."""
 
+import csv
+import io
+from collections import Counter
 from pathlib import Path
 
 import pandas as pd
 
-from xbl_kit.data.fault import DataError, Fault
+from xbl_kit.data.fault import DataError, Fault, some, suggest
 from xbl_kit.data.listing import Listing
 
 PATHS = ("image", "mask")
+SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
+UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 def list_table(root: str | Path) -> Listing:
@@ -22,10 +27,11 @@ def list_table(root: str | Path) -> Listing:
     """
     root = Path(root)
     file = root / "metadata.csv"
-    rows = read_csv(file)
+    rows, lines = read_lines(file)
     if "image" not in rows:
-        raise DataError(Fault(str(file), f"no column 'image', found {', '.join(rows)}"))
-    where = tuple(f"{file}, line {row + 2}" for row in range(len(rows)))
+        what = f"no column 'image' in its first line, found {some(rows)}{suggest('image', rows)}"
+        raise DataError(Fault(str(file), what))
+    where = tuple(f"{file}, line {line}" for line in lines)
     for column in PATHS:
         if column in rows:
             rows[column] = [str(root / name) if name else "" for name in rows[column]]
@@ -33,15 +39,77 @@ def list_table(root: str | Path) -> Listing:
 
 
 def read_csv(file: Path) -> pd.DataFrame:
-    """A csv file as text, "" where a cell is empty.
+    """The table of `read_lines`, without the lines its rows come from."""
+    return read_lines(file)[0]
 
-    Raises DataError where it is missing, not UTF-8, or not a table.
+
+def read_lines(file: Path) -> tuple[pd.DataFrame, list[int]]:
+    """A csv file as text, "" where a cell is empty, and the line each row begins at.
+
+    Blank lines and columns without a name are left out. Raises DataError where it is missing, not
+    UTF-8, has no separating commas, a column twice, or lines with too many or too few cells.
     """
+    lines, cells = _cells(file)
+    if not cells:
+        raise DataError(Fault(str(file), "empty file, expected a first line with column names"))
+    names, cells, lines = cells[0], cells[1:], lines[1:]
+    _refuse_names(file, names)
+    ragged = [
+        Fault(f"{file}, line {line}", f"{len(row)} cells, expected {len(names)} as in line 1")
+        for line, row in zip(lines, cells, strict=True)
+        if len(row) != len(names)
+    ]
+    if ragged:
+        raise DataError(*ragged)
+    rows = pd.DataFrame(cells, columns=names, dtype=str)
+    return rows.drop(columns="", errors="ignore"), lines
+
+
+def _cells(file: Path) -> tuple[list[int], list[list[str]]]:
+    """The lines at which the rows of a csv file begin, and the cells of each."""
+    reader = csv.reader(io.StringIO(_text(file), newline=""), strict=True)
+    lines, cells, line = [], [], 1
+    try:
+        for row in reader:
+            if row:
+                lines.append(line)
+                cells.append(row)
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise DataError(Fault(f"{file}, line {line}", f"not readable as csv ({error})")) from None
+    return lines, cells
+
+
+def _refuse_names(file: Path, names: list[str]) -> None:
+    """Raise DataError for a first line that cannot hold the names of columns."""
+    for mark, word in SEPARATORS.items():
+        if len(names) == 1 and mark in names[0]:
+            what = f"columns are separated by {word}, expected commas"
+            raise DataError(Fault(str(file), what))
+    for name, times in Counter(names).items():
+        if name and times > 1:
+            raise DataError(Fault(str(file), f"column {name!r} is there {times} times"))
+
+
+def _text(file: Path) -> str:
+    """What a file of UTF-8 text holds; raises DataError where it is none."""
     if not file.parent.is_dir():
         raise DataError(Fault(str(file.parent), "no such folder"))
     if not file.is_file():
         raise DataError(Fault(str(file), "not found"))
     try:
-        return pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise DataError(Fault(str(file), f"not a readable csv file ({error})")) from None
+        content = file.read_bytes()
+        text = content.decode("utf-8-sig")
+    except OSError as error:
+        raise DataError(Fault(str(file), f"cannot be read ({error.strerror})")) from None
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        what = f"byte {content[error.start]:#04x} is not UTF-8, perhaps Latin-1; save it as UTF-8"
+        if content.startswith(UTF_16):
+            line, what = 1, "saved as UTF-16, expected UTF-8"
+        raise DataError(Fault(f"{file}, line {line}", what)) from None
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        what = "holds a NUL byte, expected text in UTF-8; perhaps saved as UTF-16"
+        raise DataError(Fault(f"{file}, line {line}", what))
+    return text
