@@ -208,7 +208,7 @@ def test_what_is_of_no_use_is_said(tmp_path):
     for options, words in (
         ({"labels": ["ill", "wel"]}, "no label 'wel', found ill, other, well"),
         ({"target": "diagnosis"}, "no column 'diagnosis'"),
-        ({"confounders": ["label"]}, "no confounder column 'label'"),
+        ({"confounders": ["label"]}, "column 'label' is the label, not a confounder"),
     ):
         with pytest.raises(ValueError, match=words):
             reproduce("mimm-x", data="table", root=root, **({"confounders": ["sex"]} | options))
