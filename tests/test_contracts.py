@@ -3,6 +3,7 @@
 import pytest
 import torch
 from test_morphomnist import write_mnist
+from test_mri import write_bids
 from test_table import _write
 
 from xbl_kit.batch import Batch
@@ -13,12 +14,14 @@ from xbl_kit.pick import pick_automatically
 from xbl_kit.train import predict
 
 
-@pytest.fixture(params=["phantom", "morphomnist", "table"])
+@pytest.fixture(params=["phantom", "morphomnist", "table", "mri"])
 def data(request, tmp_path, small_cohort):
     if request.param == "phantom":
         return small_cohort
     if request.param == "morphomnist":
         return open_dataset("morphomnist", write_mnist(tmp_path), per_cell={"train": 4}, size=32)
+    if request.param == "mri":
+        return open_dataset("mri", write_bids(tmp_path, per_cell=1), target="diagnosis", size=32)
     return open_dataset("table", _write(tmp_path), size=32)
 
 
