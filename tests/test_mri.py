@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
-from xbl_kit.data import DataError, list_images, open_dataset
+from xbl_kit.data import DataError, list_images, mri, open_dataset
 from xbl_kit.data.check import check
 from xbl_kit.data.files import in_parallel
 from xbl_kit.data.mri import list_mri, read_slices
@@ -315,6 +315,21 @@ def test_a_faulty_volume_is_named_in_one_line(site, what, words):
     assert [fault.row for fault in faults] == [1]
 
 
+def test_too_large_sparse_and_partly_empty_volumes(tmp_path, monkeypatch):
+    head = draw_head((12, 12, 12))
+    file = store(head, tmp_path / "a.nii")
+    with pytest.raises(DataError, match=r"a\.nii: an empty coronal slice near the middle"):
+        read_slices(file, 16, plane="coronal", slices=12)
+    monkeypatch.setattr(mri, "MOST_VOXELS", 12**3 - 1)
+    with pytest.raises(DataError, match=r"a\.nii: too large a volume: 12 x 12 x 12 voxels"):
+        read_slices(file, 16)
+    monkeypatch.undo()
+    voxels = np.zeros((12, 12, 12), np.float32)
+    voxels[5:7, 5:7, 5:7] = 7  # fewer than 2 % of the voxels
+    found = read_slices(store(nib.Nifti1Image(voxels, head.affine), tmp_path / "b.nii"), 12)[0]
+    assert np.flatnonzero(found).size == 4 and found.max() == 255
+
+
 def test_too_few_slices(site):
     with pytest.raises(DataError, match=r"12 coronal slices, expected 13 or more"):
         open_dataset("mri", site, target="group", plane="coronal", slices=13)
@@ -396,6 +411,7 @@ def test_participants_without_a_volume_and_volumes_of_nobody(site):
     found = site / "sub-04/anat/sub-04_T1w.nii.gz"
     nobody = f"{found}, of no one in {site}/participants.tsv"
     assert f"{nobody}: patient is '', expected a value" in lines
+    assert list_mri(site).rows["site"].tolist() == ["nako", "nako", "nako", ""]
     with pytest.warns(UserWarning, match="2 of 4 rows left out"):
         data = open_dataset("mri", site, target="group", size=16, skip_faulty=True)
     assert data.label.tolist() == [0, 1]
@@ -443,6 +459,7 @@ def test_wrong_options(site, tmp_path):
     for options, words in (
         ({"plane": "oblique"}, "plane 'oblique': expected one of sagittal, coronal, axial"),
         ({"slices": 0}, "slices 0: expected 1 or more"),
+        ({"percentiles": (99, 1)}, r"percentiles \(99, 1\): expected two, rising"),
     ):
         with pytest.raises(ValueError, match=words):
             list_mri(site, **options)

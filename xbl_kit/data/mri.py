@@ -52,6 +52,8 @@ def list_mri(
         raise ValueError(f"plane {plane!r}: expected one of {', '.join(PLANES)}")
     if slices < 1:
         raise ValueError(f"slices {slices}: expected 1 or more")
+    if not 0 <= percentiles[0] < percentiles[-1] <= 100:
+        raise ValueError(f"percentiles {tuple(percentiles)}: expected two, rising, of 0 to 100")
     if not (sites := find_sites(root)):
         raise ValueError(f"root={root!r}: expected one folder or more")
     found = [site_rows(name, folder, len(sites) > 1) for name, folder in sites.items()]
