@@ -40,7 +40,7 @@ class Dataset:
         rows = torch.atleast_1d(torch.as_tensor(rows, dtype=torch.int64, device="cpu"))
         at = rows.numpy()
         return Batch(
-            image=torch.from_numpy(self.images[at])[:, None].float() / 255,
+            image=torch.from_numpy(self.images[at])[:, None].float().div_(255),
             label=self.label[rows],
             confounders={name: level[rows] for name, level in self.confounders.items()},
             masks={name: torch.from_numpy(mask[at]) for name, mask in self.masks.items()},

@@ -12,6 +12,7 @@ from xbl_kit.data.cohort import open_phantoms
 from xbl_kit.data.dataset import Dataset
 from xbl_kit.data.listing import Listing, select
 from xbl_kit.data.morphomnist import open_morphomnist
+from xbl_kit.data.mri import list_mri
 from xbl_kit.data.radiography import list_radiography
 from xbl_kit.data.table import list_table
 
@@ -24,11 +25,14 @@ LISTED: dict[str, Callable[..., Listing]] = {
     "table": list_table,
     "radiography": list_radiography,
     "chexpert": list_chexpert,
+    "mri": list_mri,
 }
 KINDS = (*MADE, *LISTED)
 
+Root = str | Path | Sequence[str | Path] | None  # some kinds can be spread over several folders
 
-def open_dataset(kind: str, root: str | Path | None = None, **options) -> Dataset:
+
+def open_dataset(kind: str, root: Root = None, **options) -> Dataset:
     """The data set of a `kind`, one of `KINDS`, from the folder `root` where it needs one.
 
     For kinds that are made (`MADE`) `options` are those of their own function. Kinds that are
@@ -59,7 +63,7 @@ def open_dataset(kind: str, root: str | Path | None = None, **options) -> Datase
 
 def list_images(
     kind: str,
-    root: str | Path | None,
+    root: Root,
     *,
     target: str = "label",
     labels: Sequence[str] = (),
