@@ -17,7 +17,6 @@ from xbl_kit.models import build_classifier, build_multihead
 from xbl_kit.pick import pick_automatically
 from xbl_kit.train import predict
 
-
 # How a small data set of each kind is written, and what it is opened with.
 SMALL = {
     "morphomnist": (write_mnist, {"per_cell": {"train": 4}}),
