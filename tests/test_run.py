@@ -6,6 +6,8 @@ import sys
 
 import pytest
 import torch
+from PIL import Image
+from test_radiography import write_radiography
 from test_table import _write
 
 from xbl_kit.run import exbl, open_run, reproduce, summary
@@ -212,3 +214,15 @@ def test_two_processes_make_one_run(tmp_path):
     assert done.stdout.count("worst group") == 1, "one table, not one a process"
     assert json.loads((out / "results.json").read_text())["models"].keys() == set(MODELS[:3])
     assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_the_radiography_database_runs_to_the_end(tmp_path):
+    root = write_radiography(tmp_path / "data", 12)
+    for number, label in enumerate(("COVID", "Lung_Opacity", "Normal", "Viral Pneumonia")):
+        for path in (root / label / "images").iterdir():  # noise, made brighter class by class
+            Image.open(path).point(lambda grey, n=number: grey // 4 + 60 * n).save(path)
+    results = reproduce("exbl", data="radiography", root=root, device="cpu", out=tmp_path / "out")
+    assert tuple(results["models"]) == MODELS[:3] and results["data"] == "radiography"
+    assert "activation_precision" in results["models"]["exbl"]["splits"]["iid"]
+    with pytest.raises(ValueError, match="12 images, the paper's subsample needs 1300 a class"):
+        reproduce("exbl", data="radiography", root=root, reading={"subsample": "paper"})

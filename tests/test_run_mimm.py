@@ -1,6 +1,7 @@
 """The MIMM-X experiment on small data: what its results hold, how it resumes, what it refuses."""
 
 import json
+from functools import partial
 from itertools import combinations
 
 import numpy as np
@@ -8,7 +9,9 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from test_chexpert import write_chexpert
 from test_morphomnist import write_mnist
+from test_mri import write_bids
 
 from xbl_kit.cli import main
 from xbl_kit.data import confound, open_dataset
@@ -230,3 +233,40 @@ def test_the_command_prints_both_tables_and_says_what_is_wrong(tmp_path, capsys,
     with pytest.raises(SystemExit) as stop:
         main([*command, "--strength", "much"])
     assert stop.value.code == 2 and "'natural'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("kind", "write", "more", "found"),
+    [
+        (
+            "chexpert",
+            partial(write_chexpert, per_cell=25),
+            ["--option", "views=AP,PA", "--option", "uncertain=zeros"],
+            {"confounders": ["sex", "age_group"]},
+        ),
+        (
+            "mri",
+            partial(write_bids, per_cell=30, shape=(16, 16, 16)),
+            ["--target", "diagnosis", "--option", "plane=coronal", "--option", "slices=2"],
+            {"confounders": ["sex", "site"], "reading": {"plane": "coronal", "slices": 2}},
+        ),
+    ],
+)
+def test_every_kind_on_disk_runs_to_the_end(
+    tmp_path, capsys, monkeypatch, kind, write, more, found
+):
+    plan = SMALL | {"content": ["probe"]}
+    monkeypatch.setitem(mimm.PLANS, "on disk", plan)
+    monkeypatch.setitem(mimm.PLANS, kind, plan)
+    root, out = str(write(tmp_path / "data")), str(tmp_path / "out")
+    command = ["reproduce", "mimm-x", "--data", kind, "--root", root, "--out", out]
+    assert main([*command, *more, "--strength", "0.8", "--seed", "3", "--device", "cpu"]) == 0
+    printed = capsys.readouterr()
+    assert "inverted" in printed.out and "probe" in printed.out and printed.err == ""
+    results, data, rows, models = open_run(out)[:4]
+    assert results["data"] == kind and found.items() <= results.items()
+    assert tuple(models) == mimm.MODELS
+    for one, other in combinations(("train", "val", "inverted"), 2):
+        assert not set(data.patient[rows[one]].tolist()) & set(data.patient[rows[other]].tolist())
+    assert main([*command, "--option", "colour=red"]) == 1
+    assert f"data '{kind}' has no option 'colour'" in capsys.readouterr().err

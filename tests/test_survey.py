@@ -126,7 +126,7 @@ def test_the_command_lists_every_fault_and_exits_with_1(tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert any("line 4: split is 'x', expected one of train, val, test" in line for line in lines)
     assert any("images/9.png: no such file" in line for line in lines)
-    assert lines[-1] == f"{len(lines) - 1} faults found"
+    assert lines[-1] == f"{root}: {len(lines) - 1} faults found"
     assert main(["data", "check", "--data", "table", "--root", str(root), "--json"]) == 1
     faults = json.loads(capsys.readouterr().out)
     assert len(faults) == len(lines) - 1 and {"where", "what", "row"} == set(faults[0])

@@ -60,7 +60,8 @@ def _check(options: dict) -> int:
         print(json.dumps([fault._asdict() for fault in faults], indent=1))
     else:
         print(*faults, sep="\n", end="\n" * bool(faults))
-        print(f"{len(faults)} faults found" if faults else f"{options['root']}: no fault found")
+        plural = "s" * (len(faults) > 1)
+        print(f"{options['root']}: {len(faults) or 'no'} fault{plural} found")
     return 1 if faults else 0
 
 
