@@ -196,7 +196,7 @@ def test_missing_root_table_or_kind(tmp_path):
     with pytest.raises(ValueError, match="'pictures': expected one of phantom, morphomnist, table"):
         open_dataset("pictures")
     (tmp_path / "metadata.csv").write_bytes(b"\xff\xfe\x00b\x00a")
-    with pytest.raises(DataError, match="is not UTF-8|UTF-16"):
+    with pytest.raises(DataError, match=r"is not UTF-8|UTF-16"):
         open_dataset("table", tmp_path)
 
 
