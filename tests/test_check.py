@@ -632,6 +632,7 @@ SOUND = [
     {"COVID": 251, "Lung_Opacity": 333, "Normal": 669, "Viral Pneumonia": 330},
     {"grade 1": 500, "grade 2": 90, "grade 3": 1},
     {"Stage I": 1, "Stage II": 40, "Stage III": 300},
+    {"grade10": 300, "grade11": 1},
     {"AP": 900, "PA": 2, "AP Supine": 1},
     {"no": 300, "yes": 1},
     {"0-4": 300, "5-9": 1},
