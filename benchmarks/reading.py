@@ -1,7 +1,8 @@
 """What checking and reading many images cost in time and memory, beyond decoding them.
 
 Run: OMP_NUM_THREADS=1 python benchmarks/reading.py (n = 2,000 and 20,000, ten minutes, 2 GB of
-the temporary folder, emptied afterwards; `--n` renews the figures of one). Each figure comes from a fresh process.
+the temporary folder, emptied afterwards; `--n` renews the figures of one). Each figure comes from
+a fresh process.
 
 Memory is the growth of the peak of *anonymous* resident memory beyond that after the imports: what
 the process has allocated. Pages of the mapped cache count in the total resident set as well, but

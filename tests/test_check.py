@@ -505,6 +505,7 @@ def test_bad_data_are_refused_in_one_line(spoiled, case):
         return
     rows = N + (case.name == "a row twice")
     assert len({fault.row for fault in faults}) == rows - case.left
+    assert case not in COPIES or len(faults) == rows - case.left
     with pytest.warns(UserWarning, match=f"{rows - case.left} of {rows} rows left out"):
         data = open_dataset("table", root, size=8, skip_faulty=True)
     assert len(data) == case.left
@@ -535,6 +536,16 @@ def test_ten_faults_are_listed_at_once(spoiled):
     assert len(faults) == len(cases), "\n".join(faults)
     for case in cases:
         assert [bool(re.search(case.words, fault)) for fault in faults].count(True) == 1
+
+
+def test_whatever_pillow_raises_is_a_fault(spoiled, monkeypatch):
+    def broken(path):
+        raise struct.error("unpack requires a buffer of 4 bytes")
+
+    root = spoiled()
+    monkeypatch.setattr("PIL.Image.open", broken)
+    with pytest.raises(DataError, match=r"images/0\.png: not a readable picture \(unpack requires"):
+        open_dataset("table", root, size=8)
 
 
 def test_a_row_can_have_several_faults(spoiled):
