@@ -1,17 +1,18 @@
 """MIMM-X beside its baselines: over seeds, over options (ablation), over factors and strengths.
 
-python benchmarks/mimm.py phantom                         five seeds, every model
+python benchmarks/mimm.py phantom                         every model
 python benchmarks/mimm.py morphomnist --root DIR          the same on digits
 python benchmarks/mimm.py table --root DIR --labels A,B --confounders C,D [--strength natural]
 python benchmarks/mimm.py ablation                        scaling x attention x conditional, MINE
-python benchmarks/mimm.py factors                         1 to 3 factors at .8 to .98
+python benchmarks/mimm.py factors                         1 to 4 factors at .8, .9 and .98
 
-Runs are kept in build/benchmarks and taken up again. Prints a table, mean +- standard deviation
-over the seeds, and writes mimm_<study>.json beside this file.
+The last two on small data, so that hundreds of models take an hour. Runs are kept in
+build/benchmarks and taken up again. Prints a table, mean +- standard deviation over the seeds, and
+writes mimm_<study>.json beside this file after each run.
 """
 
 import json
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from itertools import product
 from pathlib import Path
 
@@ -20,30 +21,69 @@ import pandas as pd
 from xbl_kit.run import reproduce
 
 HERE = Path(__file__).resolve().parent
-FACTORS = ("age", "sex", "site")
-# Smaller than the experiment itself, so that dozens of runs take an hour and not a day.
+FACTORS = ("age", "sex", "site", "line")
 SMALL = {
-    "per_class": {"train": 1000, "val": 40, "test": 200},
+    "per_class": {"train": 600, "val": 40, "test": 200},
     "train": {"epochs": 12, "batch_size": 64, "lr": 3e-3, "warmup": 0.3},
+    "content": ["probe"],
 }
+# As far as it is published: information and heads count in full from the first step on, measured
+# on the batch alone, and the classification loss is plain.
+PUBLISHED = {"correction": "none", "spurious": 1.0, "memory": 0, "delay": 0, "ramp": 1}
+
+Study = list[tuple[dict, dict]]  # of each row: what the table calls it, what `reproduce` is given
 
 
-def studied(name: str, shared: dict) -> list[dict]:
-    """What each row of a study gives to `reproduce`."""
-    if name == "ablation":
-        small = {"models": ["mimm-x"], "plan": SMALL, "estimator": "mine"}
-        return [
-            small | {"scaling": scaling, "attention": attention, "conditional": conditional}
-            for scaling, attention, conditional in product(
-                ("none", "clip", "gradnorm"), (False, True), (False, True)
-            )
-        ]
-    if name == "factors":
-        return [
-            {"confounders": FACTORS[:n], "strength": strength, "plan": SMALL}
-            for n, strength in product((1, 2, 3), (0.8, 0.9, 0.95, 0.98))
-        ]
-    return [{"data": name} | shared]
+def as_given(given: Namespace) -> Study:
+    """One row: a kind of data, with the options of the command line."""
+    options = {
+        "data": given.study,
+        "root": given.root,
+        "weights": given.weights,
+        "labels": [name for name in given.labels.split(",") if name],
+        "confounders": [name for name in given.confounders.split(",") if name],
+        "strength": None if given.strength == "natural" else float(given.strength),
+    }
+    return [({}, options)]
+
+
+def ablation(given: Namespace) -> Study:
+    """MINE with and without each option, the recipe, what is published, and the baselines."""
+    keys = ("scaling", "attention", "conditional")
+    grid = product(("none", "clip", "gradnorm"), (False, True), (False, True))
+    mine = {"models": ["mimm-x"], "plan": SMALL, "estimator": "mine", "memory": 64}
+    rows = [
+        ({"variant": "MINE"} | values, mine | values)
+        for values in (dict(zip(keys, each, strict=True)) for each in grid)
+    ]
+    full = dict(zip(keys, ("gradnorm", True, False), strict=True))
+    recipe = dict(zip(keys, ("none", False, True), strict=True))
+    rest = {"models": ["erm", "reweighted", "multitask", "mimm-x", "oracle"], "plan": SMALL}
+    return [
+        ({"variant": "recipe"} | recipe, rest),
+        ({"variant": "published"} | full, mine | full | PUBLISHED),
+        *rows,
+    ]
+
+
+def factors(given: Namespace) -> Study:
+    """Every model with more and more factors, at three strengths."""
+    return [
+        (
+            {"factors": n, "strength": strength},
+            {"confounders": FACTORS[:n], "strength": strength, "plan": SMALL},
+        )
+        for n, strength in product((1, 2, 3, 4), (0.8, 0.9, 0.98))
+    ]
+
+
+STUDIES = {
+    "phantom": as_given,
+    "morphomnist": as_given,
+    "table": as_given,
+    "ablation": ablation,
+    "factors": factors,
+}
 
 
 def figures(model: dict) -> dict[str, float]:
@@ -58,45 +98,37 @@ def figures(model: dict) -> dict[str, float]:
     }
 
 
-def main() -> None:
+def arguments() -> Namespace:
     parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
-    parser.add_argument("study", choices=("phantom", "morphomnist", "table", "ablation", "factors"))
+    parser.add_argument("study", choices=tuple(STUDIES))
     parser.add_argument("--seeds", default="10,11,12,13,14")
     parser.add_argument("--root")
     parser.add_argument("--weights")
     parser.add_argument("--labels", default="")
     parser.add_argument("--confounders", default="")
     parser.add_argument("--strength", default="0.9")
-    given = parser.parse_args()
-    natural = given.strength == "natural"
-    shared = {
-        "root": given.root,
-        "weights": given.weights,
-        "labels": [name for name in given.labels.split(",") if name],
-        "confounders": [name for name in given.confounders.split(",") if name],
-        "strength": None if natural else float(given.strength),
-    }
-    name = given.study + ("_natural" if natural else "")
-    rows = []
-    for number, options in enumerate(studied(given.study, shared)):
-        for seed in map(int, given.seeds.split(",")):
-            out = HERE.parent / "build" / "benchmarks" / f"{name}-{number}-{seed}"
-            results = reproduce("mimm-x", **options, seed=seed, out=out, resume=True)
-            shown = {key: options[key] for key in options if key not in ("plan", "models", "root")}
-            if given.study in ("phantom", "morphomnist", "table"):
-                shown = {}
-            for model, content in results["models"].items():
-                shown["confounders"] = len(results["confounders"])
-                rows.append(shown | {"model": model, "seed": seed} | figures(content))
-            write(name, rows, results)
+    return parser.parse_args()
+
+
+def main() -> None:
+    given = arguments()
+    name = given.study + ("_natural" if given.strength == "natural" else "")
+    study, rows = STUDIES[given.study](given), []
+    # Seeds outside, so that a study that is stopped has as many of each row.
+    for seed, (number, (names, options)) in product(given.seeds.split(","), enumerate(study)):
+        out = HERE.parent / "build" / "benchmarks" / f"{name}-{number}-{seed}"
+        results = reproduce("mimm-x", **options, seed=int(seed), out=out, resume=True)
+        for model, content in results["models"].items():
+            rows.append(names | {"model": model, "seed": int(seed)} | figures(content))
+        write(name, rows, results)
 
 
 def write(name: str, rows: list[dict], results: dict) -> None:
-    """Print the table so far and write it, so that a study that is stopped is not lost."""
+    """Print the table so far and write it."""
     table = pd.DataFrame(rows)
-    numbers = list(figures(next(iter(results["models"].values()))))
-    keys = [column for column in table if column not in {*numbers, "seed"}]
-    groups = table.groupby(keys, sort=False)[numbers]
+    keys = [*table.columns[: table.columns.get_loc("model")], "model"]
+    numbers = table.columns[table.columns.get_loc("seed") + 1 :]
+    groups = table.groupby(keys, sort=False)[list(numbers)]
     mean, spread = groups.mean(), groups.std().fillna(0)
     text = mean.map("{:.3f}".format) + " +- " + spread.map("{:.3f}".format)
     print(text.assign(seeds=groups.size()).to_string(), flush=True)

@@ -1,25 +1,38 @@
 """The same questions for every data set and every method."""
 
+from functools import partial
+
 import pytest
 import torch
+from test_chexpert import write_chexpert
 from test_morphomnist import write_mnist
+from test_mri import write_bids
+from test_radiography import write_radiography
 from test_table import _write
 
 from xbl_kit.batch import Batch
-from xbl_kit.data import open_dataset
+from xbl_kit.data import KINDS, open_dataset
 from xbl_kit.methods import Erm, ExBL, MimmX
 from xbl_kit.models import build_classifier, build_multihead
 from xbl_kit.pick import pick_automatically
 from xbl_kit.train import predict
 
+# How a small data set of each kind is written, and what it is opened with.
+SMALL = {
+    "morphomnist": (write_mnist, {"per_cell": {"train": 4}}),
+    "table": (_write, {}),
+    "radiography": (write_radiography, {}),
+    "chexpert": (write_chexpert, {}),
+    "mri": (partial(write_bids, per_cell=1), {"target": "diagnosis"}),
+}
 
-@pytest.fixture(params=["phantom", "morphomnist", "table"])
+
+@pytest.fixture(params=KINDS)
 def data(request, tmp_path, small_cohort):
     if request.param == "phantom":
         return small_cohort
-    if request.param == "morphomnist":
-        return open_dataset("morphomnist", write_mnist(tmp_path), per_cell={"train": 4}, size=32)
-    return open_dataset("table", _write(tmp_path), size=32)
+    write, options = SMALL[request.param]
+    return open_dataset(request.param, write(tmp_path), size=32, **options)
 
 
 def test_a_batch_says_the_same_as_its_data_set(data):

@@ -67,6 +67,13 @@ def my_weights(label, level):
     overall = counts.sum(axis=0) / counts.sum()
     return overall[level] / given[label, level]
 """
+MY_CRAMERS_V = """\
+def my_cramers_v(table):
+    total = table.sum()
+    expected = table.sum(axis=1, keepdims=True) * table.sum(axis=0, keepdims=True) / total
+    chi2 = ((table - expected) ** 2 / expected).sum()
+    return np.sqrt(chi2 / total / (min(table.shape) - 1))
+"""
 WRONG: dict[str, list[tuple[str, str]]] = {
     "my_information": [
         (
@@ -192,6 +199,36 @@ WRONG: dict[str, list[tuple[str, str]]] = {
         (MY_WEIGHTS.replace("overall[level] /", "0.5 /"), "7 to 9"),
         (MY_WEIGHTS.replace("overall[level] / given[label, level]", "overall / given"), "an image"),
         (MY_WEIGHTS.replace("given[label, level]", "given[label, level] ** 0.5"), "still tells"),
+    ],
+    "my_leaks": [
+        ("def my_leaks(patient, split):\n    pass\n", "nothing is returned"),
+        (
+            "def my_leaks(patient, split):\n"
+            "    return sorted({p for p in patient if patient.count(p) > 1})\n",
+            "count different splits",
+        ),
+        (
+            "def my_leaks(patient, split):\n"
+            "    pairs = set(zip(patient, split))\n"
+            "    return sorted({p for p in patient if len({s for q, s in pairs if q == p}) > 1})\n",
+            "'' is not a split",
+        ),
+        ("def my_leaks(patient, split):\n    return []\n", "expected p2 alone"),
+        (
+            "def my_leaks(patient, split):\n"
+            "    return ['p2'] if 'p2' in patient else sorted(set(patient))\n",
+            "no leak",
+        ),
+    ],
+    "my_cramers_v": [
+        (MY_CRAMERS_V.replace("chi2 / total / ", "chi2 / "), "divided by the number of images"),
+        (MY_CRAMERS_V.replace("/ total\n    chi2", "/ total + 1\n    chi2"), "expected counts"),
+        (
+            MY_CRAMERS_V.replace("min(table.shape) - 1", "min(table.shape)"),
+            "identical columns give 1",
+        ),
+        (MY_CRAMERS_V.replace("1))", "1)) * (1 if total < 500 else 0.5)"), "nine times the data"),
+        (MY_CRAMERS_V.replace("np.sqrt(", "("), "not 0.531"),
     ],
 }
 

@@ -3,6 +3,7 @@
 import itertools
 import math
 import runpy
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from torch.autograd import gradcheck
 
 from xbl_kit.losses import (
     Club,
+    Clubs,
     Mine,
     distance_correlation,
     donsker_varadhan,
@@ -256,6 +258,26 @@ def test_club_gradient_errors_and_bounded_variance():
     assert club(x, torch.ones(4, 2, dtype=torch.float64)).abs() < 1e-9
     with pytest.raises(ValueError, match="b=1 samples"):
         club(x[:1], z[:1])
+
+
+def test_clubs_equal_a_club_a_pair_and_class():
+    parts, label = _randn(3, 9, 2), torch.tensor([0, 0, 0, 1, 1, 1, 1, 1, 2])
+    pairs, one_hot = [(0, 1), (0, 2), (1, 2)], torch.eye(3, dtype=torch.float64)[label]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        both = [Clubs(2, pairs, classes=classes, hidden=5).double() for classes in (1, 3)]
+    scaled = (parts - parts.mean(1, True)) / parts.std(1, correction=0, keepdim=True)
+    same = partial(torch.testing.assert_close, rtol=1e-4, atol=0)
+    for p, (i, j) in enumerate(pairs):
+        plain, given = (clubs.each[p] for clubs in both)
+        same(both[0](parts)[p], plain(scaled[i], scaled[j]))
+        x, z = torch.cat([scaled[i], one_hot], dim=1), scaled[j]
+        naive = (3 * given(x[:3], z[:3]) + 5 * given(x[3:8], z[3:8])) / 9
+        same(both[1](parts, label)[p], naive)
+        same(both[1].log_likelihood(parts, label)[p], given.log_likelihood(x, z))
+    alone = both[0](parts[:, :1].requires_grad_())
+    assert alone.equal(torch.zeros(3, dtype=torch.float64)) and alone.requires_grad
+    assert gradcheck(both[0], parts.requires_grad_())
 
 
 def _naive_kernel(x, s):

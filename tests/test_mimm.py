@@ -67,7 +67,7 @@ def test_the_losses_are_those_of_the_parts(batch):
     torch.testing.assert_close(*gradients)
 
 
-@pytest.mark.parametrize("estimator", ["mine", "dcor", "hsic"])
+@pytest.mark.parametrize("estimator", ["mine", "club", "dcor", "hsic"])
 def test_weight_zero_is_multitask_and_no_factor_is_erm(batch, estimator):
     method = _method(estimator=estimator, weight=0.0)
     assert set(method(batch)) == {"class", "spurious"} and method.turns == ("model",)
@@ -78,7 +78,13 @@ def test_weight_zero_is_multitask_and_no_factor_is_erm(batch, estimator):
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"memory": 0}, {"attention": True, "between": True, "conditional": False}],
+    [
+        {},
+        {"memory": 0},
+        {"attention": True, "between": True, "conditional": False},
+        {"estimator": "club"},
+        {"estimator": "club", "attention": True, "conditional": False},
+    ],
 )
 def test_each_turn_moves_one_player(batch, options):
     method = _method(**options)
@@ -89,9 +95,11 @@ def test_each_turn_moves_one_player(batch, options):
             assert (parameter.grad is not None) == (name.startswith("model.") == (turn == "model"))
 
 
-def test_the_critic_learns_and_the_encoder_forgets(batch):
+@pytest.mark.parametrize("estimator", ["mine", "club"])
+@pytest.mark.parametrize("conditional", [False, True])
+def test_the_critic_learns_and_the_encoder_forgets(batch, estimator, conditional):
     """With the class's loss out of the way, the two players pull one figure up and down."""
-    method = _method(weight=1.0, memory=0, conditional=False)
+    method = _method(weight=1.0, memory=0, conditional=conditional, estimator=estimator)
     players = {
         "critic": torch.optim.Adam(method.critic.parameters(), lr=1e-2),
         "model": torch.optim.Adam(method.model.parameters(), lr=1e-2),
@@ -103,11 +111,22 @@ def test_the_critic_learns_and_the_encoder_forgets(batch):
             losses = method(batch, turn)
             (losses["critic"] if turn == "critic" else losses["information"]).backward()
             players[turn].step()
-        return -method(batch, "critic")["critic"].item()
+        return method(batch)["information"].item()
 
     fitted = play("critic", 60)
     assert fitted > 0.1
     assert play("model", 10) < 0.7 * fitted
+
+
+def test_club_fits_its_normals_to_the_features(batch):
+    """The critic's turn follows the likelihood alone: not what makes the bound large."""
+    method = _method(estimator="club", memory=0).eval()
+    with torch.no_grad():
+        parts = torch.stack(method.model.tasks(method.model.encode(batch.image))[0])
+    losses = method(batch, "critic")["critic"], -method.critic.log_likelihood(parts, batch.label)
+    found, wanted = (torch.autograd.grad(x.sum(), method.critic.parameters()) for x in losses)
+    for one, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one, other)
 
 
 @pytest.mark.parametrize("scaling", ["none", "clip", "gradnorm"])
@@ -177,7 +196,7 @@ def test_trains_in_bfloat16_and_with_unknown_levels(small_cohort):
 
 
 def test_unknown_options_are_named():
-    with pytest.raises(ValueError, match="estimator='mmd': expected one of mine, dcor, hsic"):
+    with pytest.raises(ValueError, match="estimator='mmd': expected one of mine, club, dcor, hsic"):
         _method(estimator="mmd")
     with pytest.raises(ValueError, match="scaling='both'"):
         _method(scaling="both")

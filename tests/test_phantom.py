@@ -33,6 +33,14 @@ def same(a, b):
     return all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
 
 
+# Every sixth pixel of line 40 of the first three of ROWS at 64 px, as in the first release.
+PIXELS = [
+    [118, 127, 170, 141, 100, 232, 211, 120, 113, 5, 170],
+    [189, 78, 107, 149, 125, 216, 205, 94, 100, 40, 164],
+    [184, 128, 42, 94, 125, 229, 222, 217, 87, 6, 149],
+]
+
+
 @pytest.fixture(scope="module")
 def base():
     return make()
@@ -170,6 +178,64 @@ def test_site_is_a_marker_and_a_response_not_another_anatomy(base):
         assert x.mean() > y.mean() + 5
 
 
+def test_the_images_of_the_first_release_are_drawn_as_they_were(base):
+    found = base.image[:3, 40, ::6].astype(int)
+    np.testing.assert_allclose(found, PIXELS, atol=1)  # another processor may round otherwise
+    assert same(base, make(line=0)) and "line" not in FACTORS
+
+
+@pytest.mark.parametrize("size", [64, 128, 256])
+def test_a_line_changes_what_lies_on_it_and_nothing_else(size):
+    without, with_line = make(size), make(size, line=1)
+    assert same(without[1:], with_line[1:])
+    change = with_line.image.astype(int) - without.image
+    on = change > 0
+    assert (change >= 0).all() and 0.005 < on.mean() < 0.03
+    for one in on:
+        rows = np.nonzero(one.any(axis=1))[0]
+        assert rows[0] == 0 and 0.45 < (rows[-1] + 1) / size < 0.7  # from above to the atrium
+        runs = np.diff(one[rows].astype(int), axis=1, prepend=0) == 1
+        assert (runs.sum(axis=1) == 1).all()  # one line, which never turns back
+        assert 0.6 * size < np.nonzero(one[0])[0].mean() < 0.85 * size
+        assert 0.35 * size < np.nonzero(one[rows[-1]])[0].mean() < 0.5 * size
+
+
+def test_a_line_is_seen_on_every_patient_along_its_whole_course():
+    for size, width in ((64, 4), (128, 6)):
+        change = make(size, line=1).image.astype(int) - make(size).image
+        on = change > 0
+        assert (on.sum(axis=2).max(axis=1) < 6 * width).all()
+        brightest = change.max(axis=2)
+        seen = brightest[:, : size // 2]
+        assert np.median(seen) > 40 and (np.quantile(seen, 0.1, axis=1) > 12).all()
+
+
+def test_a_line_stays_where_it_is_when_all_else_is_flipped():
+    def line(**changes):
+        return make(line=1, **changes).image.astype(int) - make(**changes).image > 0
+
+    usual = line()
+    for factor in ("sex", "site"):
+        assert (line(**flip(factor)) != usual).mean() < 0.002  # rounding at its soft edges
+
+
+def test_a_cohort_has_the_line_only_where_it_is_crossed():
+    plain, crossed = (
+        open_dataset("phantom", per_cell={"train": 2}, size=32, crossed=factors)
+        for factors in (("age",), ("age", "line"))
+    )
+    assert set(plain.levels) == set(plain.confounders) == set(FACTORS)
+    assert set(crossed.confounders) == {*FACTORS, "line"}
+    assert crossed.levels["line"] == ("none", "line") and crossed.confounders["line"].sum() == 16
+    rows = torch.arange(6)
+    for data, level in ((plain, torch.zeros(6, dtype=torch.int64)), (crossed, None)):
+        level = data.confounders["line"][rows] if level is None else level
+        np.testing.assert_array_equal(redraw(data, rows).images, data.images[rows])
+        other = redraw(data, rows, line=1 - level)
+        assert (other.images != data.images[rows]).any(axis=(1, 2)).all()
+        assert (other.confounders["line"] == 1 - level).all()
+
+
 def test_scalars_broadcast_and_nothing_gives_nothing():
     assert make_phantoms([0, 1], age=1, sex=0, site=0, size=32).image.shape == (2, 32, 32)
     assert make_phantoms(2, age=1, sex=0, site=0, size=32).image.shape == (1, 32, 32)
@@ -185,6 +251,7 @@ def test_scalars_broadcast_and_nothing_gives_nothing():
         ({"sex": 2}, "sex is 2.*0 to 1"),
         ({"site": -1}, "site is -1"),
         ({"growth_plate": 7}, "growth_plate is 7"),
+        ({"line": 2}, "line is 2.*0 to 1"),
         ({"patient": -3}, "patient is -3"),
         ({"size": 31}, "size is 31.*at least 32"),
         ({"severity": -0.1}, "severity is -0.1"),

@@ -1,9 +1,13 @@
 """The experiment on small data: what it writes, how it resumes, what it refuses."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
+from PIL import Image
+from test_radiography import write_radiography
 from test_table import _write
 
 from xbl_kit.run import exbl, open_run, reproduce, summary
@@ -119,7 +123,7 @@ def test_a_stopped_run_is_resumed(tmp_path, monkeypatch):
 
 def test_a_table_with_few_columns_runs_to_the_end(tmp_path):
     rows = [
-        {"image": f"images/{i % 6}.png", "label": "ab"[i % 6 // 3], "site": "xy"[i // 2 % 2]}
+        {"image": f"images/{i}.png", "label": "ab"[i % 6 // 3], "site": "xy"[i // 2 % 2]}
         for i in range(40)
     ]
     root = _write(tmp_path / "data", rows)
@@ -144,7 +148,7 @@ def test_a_table_with_few_columns_runs_to_the_end(tmp_path):
 
 def test_counter_images_are_tested_on_and_never_trained_on(tmp_path, monkeypatch):
     rows = [
-        {"image": f"images/{i % 6}.png", "mask": f"masks/{i % 6}.png", "label": "ab"[i % 6 // 3]}
+        {"image": f"images/{i}.png", "mask": f"masks/{i % 6}.png", "label": "ab"[i % 6 // 3]}
         | {"counter": int(i >= 40)}
         for i in range(50)
     ]
@@ -181,3 +185,44 @@ def test_summary_is_a_row_for_each_split_and_model(tmp_path):
     ]  # fmt: skip
     wanted = results["models"]["exbl"]["splits"]["inverted"]["accuracy"]
     assert table.loc[("inverted", "exbl"), "accuracy"] == wanted
+
+
+TWO = """
+import sys
+from xbl_kit.cli import main
+from xbl_kit.run import exbl
+
+exbl.PRESETS["classroom"] |= {small}
+code = main(["reproduce", "exbl", "--data", "table", "--root", sys.argv[1], "--out", sys.argv[2],
+             "--region", "0,0,0.5,1", "--device", "cpu"])
+raise SystemExit(code)
+"""
+
+
+def test_two_processes_make_one_run(tmp_path):
+    rows = [{"image": f"images/{i}.png", "label": "ab"[i % 6 // 3]} for i in range(60)]
+    root, out = _write(tmp_path / "data", rows), tmp_path / "out"
+    script = tmp_path / "two.py"
+    script.write_text(TWO.format(small=SMALL))
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
+    out.mkdir()
+    (out / "run.json").write_text('{"experiment": "old"}')
+    (out / "train-unrefined.json").write_text("{}")
+    command = map(str, [*launch, script, root, out])
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("worst group") == 1, "one table, not one a process"
+    assert json.loads((out / "results.json").read_text())["models"].keys() == set(MODELS[:3])
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_the_radiography_database_runs_to_the_end(tmp_path):
+    root = write_radiography(tmp_path / "data", 12)
+    for number, label in enumerate(("COVID", "Lung_Opacity", "Normal", "Viral Pneumonia")):
+        for path in (root / label / "images").iterdir():  # noise, made brighter class by class
+            Image.open(path).point(lambda grey, n=number: grey // 4 + 60 * n).save(path)
+    results = reproduce("exbl", data="radiography", root=root, device="cpu", out=tmp_path / "out")
+    assert tuple(results["models"]) == MODELS[:3] and results["data"] == "radiography"
+    assert "activation_precision" in results["models"]["exbl"]["splits"]["iid"]
+    with pytest.raises(ValueError, match="12 images, the paper's subsample needs 1300 a class"):
+        reproduce("exbl", data="radiography", root=root, reading={"subsample": "paper"})

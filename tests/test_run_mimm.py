@@ -1,6 +1,7 @@
 """The MIMM-X experiment on small data: what its results hold, how it resumes, what it refuses."""
 
 import json
+from functools import partial
 from itertools import combinations
 
 import numpy as np
@@ -8,7 +9,9 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from test_chexpert import write_chexpert
 from test_morphomnist import write_mnist
+from test_mri import write_bids
 
 from xbl_kit.cli import main
 from xbl_kit.data import confound, open_dataset
@@ -19,20 +22,24 @@ from xbl_kit.run.confounded import find_confounded, make_confounded
 FACTORS = ("age", "sex", "site")
 
 
+SMALL = {
+    "size": 32,
+    "backbone": "small_cnn",
+    "weights": "none",
+    "train": {"epochs": 2, "batch_size": 32, "lr": 3e-3},
+    "per_class": {"train": 40, "val": 8, "test": 16},
+}
+
+
 @pytest.fixture(autouse=True)
-def _small(monkeypatch):
-    for kind, per_class in (("phantom", (40, 8, 16)), ("morphomnist", (60, 8, 16)), ("table", ())):
-        plan = mimm.PLANS[kind]
-        small = {"size": 32, "backbone": "small_cnn", "weights": "none"}
-        small["train"] = plan["train"] | {"epochs": 2, "batch_size": 32}
-        small["per_class"] = dict(zip(("train", "val", "test"), per_class, strict=False))
-        monkeypatch.setitem(mimm.PLANS, kind, plan | small)
+def _quick(monkeypatch):
     monkeypatch.setattr(content, "PERMUTATIONS", {"linear": 3, "mlp": 1})
     monkeypatch.setattr(content, "STEPS", 5)
 
 
 def test_results_hold_what_the_contract_says_and_are_resumed(tmp_path):
-    results = reproduce("mimm-x", seed=2, out=tmp_path, device="cpu", conditional=False)
+    options = {"plan": SMALL, "seed": 2, "out": tmp_path, "device": "cpu"}
+    results = reproduce("mimm-x", **options, conditional=False)
     assert json.loads((tmp_path / "results.json").read_text()) == results
     assert results["experiment"] == "mimm-x" and not results["options"]["conditional"]
     assert tuple(results["models"]) == mimm.MODELS
@@ -46,16 +53,17 @@ def test_results_hold_what_the_contract_says_and_are_resumed(tmp_path):
         assert heads.keys() == (set(FACTORS) if name in ("multitask", "mimm-x") else set())
     (tmp_path / "results.json").unlink()
     (tmp_path / "model-oracle.safetensors").unlink()
-    again = reproduce("mimm-x", seed=2, out=tmp_path, device="cpu", conditional=False, resume=True)
+    again = reproduce("mimm-x", **options, conditional=False, resume=True)
     for result in (results, again):
         result["models"]["oracle"].pop("train")
     assert again == results
     with pytest.raises(ValueError, match="options"):
-        reproduce("mimm-x", seed=2, out=tmp_path, device="cpu", resume=True)
+        reproduce("mimm-x", **options, resume=True)
 
 
 def test_a_finished_run_is_read_drawn_and_opened(tmp_path, monkeypatch):
-    options = {"seed": 1, "models": ["erm", "mimm-x"], "out": tmp_path, "device": "cpu"}
+    models = ["erm", "mimm-x"]
+    options = {"plan": SMALL, "seed": 1, "models": models, "out": tmp_path, "device": "cpu"}
     results = reproduce("mimm-x", **options)
     names = {"accuracy", "worst_group", "tsne-erm", "tsne-mimm-x"}
     assert {path.stem for path in tmp_path.glob("*.png")} == names
@@ -76,13 +84,28 @@ def test_a_finished_run_is_read_drawn_and_opened(tmp_path, monkeypatch):
     assert reproduce("mimm-x", **options, resume=True) == results
 
 
+def test_a_further_factor_joins_where_it_is_named_and_less_can_be_measured(tmp_path):
+    before = json.dumps(mimm.PLANS)
+    options = {"plan": SMALL | {"content": ["probe"]}, "models": ["erm"], "device": "cpu"}
+    found = reproduce("mimm-x", **options, confounders=["age", "line"], out=tmp_path)
+    assert found["plan"]["preferred"]["line"] == [1, 0, 0, 0]
+    assert found["models"]["erm"]["probe"].keys() == {"age", "line"}
+    assert found["models"]["erm"].keys() == {"train", "splits", "probe"}
+    assert {path.stem for path in tmp_path.glob("*.png")} == {"accuracy", "worst_group"}
+    assert contents(found).columns.tolist() == ["probe", "null 95 %"]
+    again = reproduce("mimm-x", **options, strength=0.8)
+    assert again["confounders"] == list(FACTORS) and "line" not in again["plan"]["preferred"]
+    assert json.dumps(mimm.PLANS) == before
+
+
 def test_digits_and_tables_go_through_the_same_experiment(tmp_path):
     root = write_mnist(tmp_path / "mnist")
     models = ["reweighted", "mimm-x"]
-    digits = reproduce("mimm-x", data="morphomnist", root=root, models=models, device="cpu")
+    options = {"plan": SMALL, "device": "cpu"}
+    digits = reproduce("mimm-x", data="morphomnist", root=root, models=models, **options)
     assert digits["confounders"] == ["stroke", "rotation"]
     assert digits["models"]["mimm-x"]["splits"]["balanced"]["n"] == 32
-    options = {"root": _table(tmp_path / "t"), "labels": ("ill", "well"), "device": "cpu"}
+    options |= {"root": _table(tmp_path / "t"), "labels": ("ill", "well")}
     for strength in (0.8, None):
         found = reproduce(
             "mimm-x", data="table", confounders=("sex", "view"), strength=strength, **options
@@ -140,7 +163,7 @@ def test_a_table_s_splits_share_no_patient_and_have_the_bias(tmp_path):
 def test_the_rows_have_the_bias_and_no_patient_twice():
     plan = mimm.PLANS["phantom"]
     preferred = plan["preferred"]
-    per_class = plan["per_class"]
+    per_class = SMALL["per_class"]
     data, rows = make_confounded(
         "phantom", None, preferred=preferred, per_class=per_class, strength=0.9, size=32, seed=1
     )
@@ -176,6 +199,8 @@ def test_what_is_of_no_use_is_said(tmp_path):
         ({"data": "table"}, "which columns"),
         ({"data": "table", "confounders": ["sex"]}, "no root was given"),
         ({"models": ["erm", "dfr"]}, "'dfr'"),
+        ({"models": []}, r"models \[\]: expected some of erm, "),
+        ({"plan": SMALL | {"content": ["prob"]}, "models": ["erm"]}, "measures \\['prob'\\]"),
         ({"confounders": ["hair"]}, "hair"),
         ({"strength": None}, "a strength"),
         ({"strength": 1.5}, "strength=1.5"),
@@ -186,13 +211,14 @@ def test_what_is_of_no_use_is_said(tmp_path):
     for options, words in (
         ({"labels": ["ill", "wel"]}, "no label 'wel', found ill, other, well"),
         ({"target": "diagnosis"}, "no column 'diagnosis'"),
-        ({"confounders": ["label"]}, "no confounder column 'label'"),
+        ({"confounders": ["label"]}, "column 'label' is the label, not a confounder"),
     ):
         with pytest.raises(ValueError, match=words):
             reproduce("mimm-x", data="table", root=root, **({"confounders": ["sex"]} | options))
 
 
 def test_the_command_prints_both_tables_and_says_what_is_wrong(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(mimm.PLANS, "on disk", SMALL)
     monkeypatch.chdir(tmp_path)
     _table(tmp_path / "t")
     command = ["reproduce", "mimm-x", "--data", "table", "--root", "t", "--device", "cpu"]
@@ -207,3 +233,40 @@ def test_the_command_prints_both_tables_and_says_what_is_wrong(tmp_path, capsys,
     with pytest.raises(SystemExit) as stop:
         main([*command, "--strength", "much"])
     assert stop.value.code == 2 and "'natural'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("kind", "write", "more", "found"),
+    [
+        (
+            "chexpert",
+            partial(write_chexpert, per_cell=25),
+            ["--option", "views=AP,PA", "--option", "uncertain=zeros"],
+            {"confounders": ["sex", "age_group"]},
+        ),
+        (
+            "mri",
+            partial(write_bids, per_cell=30, shape=(16, 16, 16)),
+            ["--target", "diagnosis", "--option", "plane=coronal", "--option", "slices=2"],
+            {"confounders": ["sex", "site"], "reading": {"plane": "coronal", "slices": 2}},
+        ),
+    ],
+)
+def test_every_kind_on_disk_runs_to_the_end(
+    tmp_path, capsys, monkeypatch, kind, write, more, found
+):
+    plan = SMALL | {"content": ["probe"]}
+    monkeypatch.setitem(mimm.PLANS, "on disk", plan)
+    monkeypatch.setitem(mimm.PLANS, kind, plan)
+    root, out = str(write(tmp_path / "data")), str(tmp_path / "out")
+    command = ["reproduce", "mimm-x", "--data", kind, "--root", root, "--out", out]
+    assert main([*command, *more, "--strength", "0.8", "--seed", "3", "--device", "cpu"]) == 0
+    printed = capsys.readouterr()
+    assert "inverted" in printed.out and "probe" in printed.out and printed.err == ""
+    results, data, rows, models = open_run(out)[:4]
+    assert results["data"] == kind and found.items() <= results.items()
+    assert tuple(models) == mimm.MODELS
+    for one, other in combinations(("train", "val", "inverted"), 2):
+        assert not set(data.patient[rows[one]].tolist()) & set(data.patient[rows[other]].tolist())
+    assert main([*command, "--option", "colour=red"]) == 1
+    assert f"data '{kind}' has no option 'colour'" in capsys.readouterr().err

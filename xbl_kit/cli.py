@@ -1,28 +1,46 @@
 """The `xbl-kit` command: argument parsing only."""
 
 import argparse
+import ast
+import json
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 from xbl_kit import __version__
 
+# As in `xbl_kit.data`, which is not imported here: torch takes seconds and `--help` should not.
+LISTED = ("table", "radiography", "chexpert", "mri")
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns 0 when fine, 1 when it failed. Wrong usage exits with 2."""
-    parser = _parser()
-    options = vars(parser.parse_args(arguments))
-    # Imported here, since torch takes seconds and `--help` should not.
+    options = vars(_parser().parse_args(arguments))
+    act = options.pop("act")
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_: _complain(message)
+        try:
+            return act(options)
+        except (ValueError, OSError) as error:
+            _complain(error)
+            return 1
+
+
+def _complain(message: object) -> None:
+    print(f"xbl-kit: {message}", file=sys.stderr)
+
+
+def _reproduce(options: dict) -> int:
     from xbl_kit.run import contents, reproduce, summary
+    from xbl_kit.storage import is_first_process
 
     as_json = options.pop("json")
-    options.pop("command")
+    options["reading"] = dict(options["reading"])
     options["out"] = options["out"] or _default_out(options)
-    try:
-        results = reproduce(**options)
-    except (ValueError, OSError) as error:
-        print(f"xbl-kit: {error}", file=sys.stderr)
-        return 1
+    results = reproduce(**options)
+    if not is_first_process():
+        return 0
     if as_json:
         print((Path(options["out"]) / "results.json").read_text(encoding="utf-8"), end="")
     else:
@@ -30,6 +48,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for table in tables:
             print(table(results).to_string(float_format="{:.2f}".format))
         print(f"\nresults, weights and figures: {options['out']}")
+    return 0
+
+
+def _check(options: dict) -> int:
+    from xbl_kit.run import check_data
+
+    as_json = options.pop("json")
+    faults = check_data(options.pop("data"), **dict(options.pop("reading")), **options)
+    if as_json:
+        print(json.dumps([fault._asdict() for fault in faults], indent=1))
+    else:
+        print(*faults, sep="\n", end="\n" * bool(faults))
+        plural = "s" * (len(faults) > 1)
+        print(f"{options['root']}: {len(faults) or 'no'} fault{plural} found")
+    return 1 if faults else 0
+
+
+def _describe(options: dict) -> int:
+    from xbl_kit.run import describe_data
+
+    out = options["out"] = options["out"] or Path("build") / f"describe-{options['data']}"
+    found = describe_data(options.pop("data"), **dict(options.pop("reading")), **options)
+    for table in (found.counts, found.bias):
+        print(table.to_string(float_format="{:.2f}".format), end="\n\n")
+    print(*found.leaks, sep="\n")
+    print(f"\ndata card and figure: {out}")
     return 0
 
 
@@ -44,12 +88,40 @@ def _parser() -> argparse.ArgumentParser:
         prog="xbl-kit", description="Unlearning spurious correlations in medical images."
     )
     parser.add_argument("--version", action="version", version=f"xbl-kit {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True)
+    commands = parser.add_subparsers(required=True)
     reproduce = commands.add_parser("reproduce", help="run a paper's experiment end to end")
     experiments = reproduce.add_subparsers(dest="experiment", required=True)
     for add in (_add_exbl, _add_mimm):
         _add_shared(add(experiments))
+    data = commands.add_parser("data", help="look at a data set before training")
+    _add_data(data.add_subparsers(required=True))
     return parser
+
+
+def _add_data(commands) -> None:
+    check = commands.add_parser("check", help="list every fault; exit 1 if there is one")
+    describe = commands.add_parser("describe", help="counts, biases, leakage; writes a data card")
+    check.set_defaults(act=_check)
+    check.add_argument("--json", action="store_true", help="print the faults as JSON")
+    describe.set_defaults(act=_describe)
+    describe.add_argument("--out", type=Path, metavar="DIR", help="folder to write to")
+    for parser, kinds in ((check, LISTED), (describe, ("phantom", "morphomnist", *LISTED))):
+        parser.add_argument("--data", choices=kinds, required=True, help="kind of data set")
+        parser.add_argument("--target", default="label", metavar="COL", help="column of the label")
+        _add_reading(parser)
+
+
+def _add_reading(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--root", type=Path, metavar="PATH", help="folder of the data")
+    parser.add_argument(
+        "--option",
+        dest="reading",
+        type=_option,
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="an option of the kind of data, such as uncertain=zeros; see data/README.md",
+    )
 
 
 def _add_exbl(experiments) -> argparse.ArgumentParser:
@@ -59,7 +131,7 @@ def _add_exbl(experiments) -> argparse.ArgumentParser:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
-    add("--data", choices=("phantom", "table"), default="phantom", help="kind of data set")
+    add("--data", choices=("phantom", *LISTED), default="phantom", help="kind of data set")
     add("--preset", choices=("classroom", "paper"), default="classroom", help="model and schedule")
     add("--exemplars", default="auto", metavar="auto|FILE", help="who picks the explanations")
     add(
@@ -81,7 +153,7 @@ def _add_mimm(experiments) -> argparse.ArgumentParser:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
-    kinds = ("phantom", "morphomnist", "table")
+    kinds = ("phantom", "morphomnist", *LISTED)
     add("--data", choices=kinds, default="phantom", help="kind of data set")
     add("--target", default="label", metavar="COL", help="a table's column to predict")
     add("--labels", type=_names, default=(), metavar="L1,L2", help="its values (default: all)")
@@ -93,8 +165,16 @@ def _add_mimm(experiments) -> argparse.ArgumentParser:
 
 
 def _add_shared(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(act=_reproduce)
+    _add_reading(parser)
     add = parser.add_argument
-    add("--root", type=Path, metavar="PATH", help="folder of the data, for tables and MNIST")
+    add(
+        "--skip-faulty",
+        dest="reading",
+        action="append_const",
+        const=("skip_faulty", True),
+        help="leave out rows with a fault, and say how many",
+    )
     add("--weights", metavar="imagenet|none|FILE", help="starting weights; the data's by default")
     add("--seed", type=int, default=0, help="seed of data, weights and order")
     add("--out", type=Path, metavar="DIR", help="folder to write to (default: build/...)")
@@ -114,6 +194,22 @@ def _strength(text: str) -> float | None:
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _option(text: str) -> tuple[str, object]:
+    key, equals, value = text.partition("=")
+    if not (key and equals):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected KEY=VALUE")
+    values = [_value(part) for part in value.split(",")]
+    return key, values if len(values) > 1 else values[0]
+
+
+def _value(text: str) -> object:
+    """A number or truth value where it reads as one, else the text."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return {"true": True, "false": False}.get(text.lower(), text)
 
 
 def _region(text: str) -> str | tuple[float, ...]:

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from pandas import DataFrame
 from torch import Tensor
 
 # Perceptually even, and readable for the colour-blind: never "jet".
@@ -151,6 +152,21 @@ def split_bars(
     axes.set(ylim=(0, 1.08), xlabel="")
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=6, frameon=False)
     sns.despine(figure)
+    return figure
+
+
+def share_maps(tables: Mapping[str, DataFrame]) -> Figure:
+    """One panel a table of P(level | label), a row a label: rows that differ are a bias."""
+    widths = [table.shape[1] for table in tables.values()]
+    height = 1.2 + 0.45 * max(len(table) for table in tables.values())
+    figure = Figure(figsize=(2 + 0.9 * sum(widths), height), layout="constrained")
+    panels = figure.subplots(1, len(tables), squeeze=False, sharey=True, width_ratios=widths)[0]
+    for axes, (name, table) in zip(panels, tables.items(), strict=True):
+        options = {"vmin": 0, "vmax": 1, "cmap": "cividis", "cbar": False}
+        sns.heatmap(table, annot=True, fmt=".2f", linewidths=1, ax=axes, **options)
+        axes.set(title=name, xlabel="", ylabel="")
+        axes.tick_params(axis="y", rotation=0)
+        axes.set_xticks(axes.get_xticks(), table.columns, rotation=30, ha="right")
     return figure
 
 

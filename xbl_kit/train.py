@@ -3,13 +3,14 @@
 import copy
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import zip_longest
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
 from accelerate.state import AcceleratorState
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -89,6 +90,16 @@ def fit(
         method.load_state_dict(run["best"])
     method.train(was_training)
     return run["history"]
+
+
+@contextmanager
+def first_process_first(device: str = "auto") -> Iterator[None]:
+    """Under `torchrun` one process of a machine does what follows before the others do.
+
+    It alone writes; a cache or a folder that it made ready is there for the others to read.
+    """
+    with PartialState(cpu=device == "cpu").local_main_process_first():
+        yield
 
 
 def best_epoch(history: list[dict]) -> int:

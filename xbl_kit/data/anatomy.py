@@ -11,9 +11,9 @@ import math
 
 import numpy as np
 
-# Attenuation of a breast; of the dense zones beside a growth plate; and the share of the bone's
-# attenuation that is missing in the plate itself.
-BREAST, CALCIFICATION, PHYSIS = 0.085, 0.20, 1.0
+# Attenuation of a breast; of the dense zones beside a growth plate; the share of the bone's
+# attenuation that is missing in the plate itself; and the attenuation of a catheter.
+BREAST, CALCIFICATION, PHYSIS, CATHETER = 0.085, 0.20, 1.0, 0.45
 
 # Boxes (u0, u1, v0, v1) that hold all of an organ: drawing only there saves most of the time.
 CHEST = (-0.74, 0.74, -0.80, 0.88)
@@ -21,9 +21,10 @@ ABDOMEN = (-1.2, 1.2, 0.28, 1.5)
 MIDLINE = (-0.16, 0.16, -1.5, 1.5)
 SHOULDERS = (-0.95, 0.95, -0.85, 0.20)
 ARM = (0.48, 1.60, -0.85, 1.50)
+LINE = (-0.30, 0.70, -1.5, 0.40)
 
 
-def draw(p, size, *, female, open_plate, disease=None):
+def draw(p, size, *, female, open_plate, disease=None, line=False):
     """Attenuation (float32), lung mask and humerus mask of one patient with the anatomy `p`.
 
     `disease(u, s, v)` gives the attenuation that a disease adds; only the lungs show it.
@@ -40,6 +41,8 @@ def draw(p, size, *, female, open_plate, disease=None):
     _add_spine_and_airway(density, u, v, p, px)
     _add_shoulder_girdle(density, u, v, p, px)
     humerus = _add_arms(density, u, v, open_plate, p, px)
+    if line:
+        _add_line(density, u, v, p, px)
     return density, lungs, humerus
 
 
@@ -293,3 +296,26 @@ def _humerus(across, along, open_plate, p, px):
         return shade + CALCIFICATION * inside * _ridge(np.abs(tent) - 0.45 * r, 0.20 * r)
     tubercle = ellipse(across, along, (0.75 * r, -0.05 * r), (0.45 * r, 0.6 * r))
     return np.maximum(shade, 0.40 * _edge(tubercle, 0.01 + px))
+
+
+# -- what was put there -----------------------------------------------------------------------
+
+
+def _add_line(density, u, v, p, px):
+    """A central venous catheter: from the patient's left over the vena cava to the right atrium.
+
+    A cubic Bezier curve in 24 straight pieces; each pixel takes its nearest.
+    """
+    crop = _crop(p, len(density), LINE)
+    u, v = u[crop], v[crop]
+    t = np.linspace(0, 1, 25)[:, None]
+    entry, bend = (p["line_entry"], -1.4), (p["line_entry"] - 0.06, p["line_bend"])
+    cava, tip = (-0.15, p["line_bend"] - 0.05), (-0.14, p["line_tip"])
+    knots = np.stack([(1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t**2 * (1 - t), t**3])
+    curve = (knots * np.array([entry, bend, cava, tip])[:, None]).sum(axis=0)
+    nearest = np.full(u.shape, np.inf, np.float32)
+    for (u0, v0), (du, dv) in zip(curve[:-1], np.diff(curve, axis=0), strict=True):
+        along = np.clip(((u - u0) * du + (v - v0) * dv) * (1 / (du * du + dv * dv)), 0, 1)
+        apart = np.square(u - u0 - along * du) + np.square(v - v0 - along * dv)
+        nearest = np.minimum(nearest, apart)
+    density[crop] += CATHETER * _ridge(np.sqrt(nearest), 0.010 + 0.7 * px)

@@ -13,7 +13,7 @@ from xbl_kit.data.listing import Listing
 from xbl_kit.data.rows import faults_in_rows
 
 SMALL, COARSE = 32, 16  # px, and frequencies a side that are kept of as many
-ALIKE = 0.08  # of the bits may differ in pictures that look alike
+ALIKE = 0.05  # of the bits may differ in pictures that look alike
 TILE = 2048  # rows compared with as many others at a time
 
 

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from xbl_kit.data.cells import lay_out
 from xbl_kit.data.dataset import Dataset
-from xbl_kit.data.phantom import CLASSES, FACTORS, make_phantoms
+from xbl_kit.data.phantom import CLASSES, FACTORS, LINE, make_phantoms
 
+LEVELS = FACTORS | {"line": LINE}
 PER_CELL = {"train": 400, "val": 100, "test": 100}
 
 
@@ -25,23 +26,25 @@ def open_phantoms(
     """Phantoms enough to draw any bias from: `per_cell` patients of each cell, in each split.
 
     A cell is a class with a level of every `crossed` factor; the other factors are drawn at
-    random, half and half. `per_cell` is one number for all cells or an array (class, levels, ...).
-    One image a patient. `drawing` goes to `make_phantoms` (severity, proportions, threads). With
-    one number the cohort has no bias of its own; `confound.sample_rows` makes one.
+    random, half and half, but for the "line", which nobody has where it is not crossed.
+    `per_cell` is one number for all cells or an array (class, levels, ...). One image a patient.
+    `drawing` goes to `make_phantoms` (severity, proportions, threads). With one number the cohort
+    has no bias of its own; `confound.sample_rows` makes one.
 
     Raises ValueError for a factor that is not known.
     """
-    columns = lay_out(per_cell, crossed, len(CLASSES), FACTORS, seed=seed)
+    levels = LEVELS if "line" in crossed else FACTORS
+    columns = lay_out(per_cell, crossed, len(CLASSES), levels, seed=seed)
     drawn = make_phantoms(
-        columns["label"], **{f: columns[f] for f in FACTORS}, seed=seed, size=size, **drawing
+        columns["label"], **{f: columns[f] for f in levels}, seed=seed, size=size, **drawing
     )
     return Dataset(
         images=drawn.image,
         label=torch.from_numpy(columns["label"]),
         classes=CLASSES,
         patient=torch.arange(len(drawn.image)),
-        confounders={factor: torch.from_numpy(columns[factor]) for factor in FACTORS},
-        levels=FACTORS,
+        confounders={factor: torch.from_numpy(columns[factor]) for factor in levels},
+        levels=levels,
         masks={"lungs": drawn.lungs, "humerus": drawn.humerus},
         split=columns["split"],
     )
@@ -50,7 +53,8 @@ def open_phantoms(
 def redraw(data: Dataset, rows: Int[Tensor, " n"], *, seed: int = 0, **changed) -> Dataset:
     """The phantoms of some rows drawn again, alike bit for bit but for what `changed` says.
 
-    `changed` goes to `make_phantoms`: other levels (n,) of `growth_plate`, `age`, `sex` or `site`.
+    `changed` goes to `make_phantoms`: other levels (n,) of `growth_plate`, `age`, `sex`, `site` or
+    `line`.
     Each new image makes a counterfactual pair with its old one. `seed` is that of the cohort.
 
     Raises ValueError where `data` are not the phantoms of this seed.
@@ -64,13 +68,14 @@ def redraw(data: Dataset, rows: Int[Tensor, " n"], *, seed: int = 0, **changed) 
     ):
         raise ValueError(f"these are not the phantoms of seed {seed}, so they cannot be redrawn")
     drawn = make_phantoms(**known | changed, **drawing)
-    levels = known | {name: torch.as_tensor(value) for name, value in changed.items()}
+    columns = known | {name: torch.as_tensor(value) for name, value in changed.items()}
+    levels = {factor: names for factor, names in LEVELS.items() if factor in columns}
     return Dataset(
         images=drawn.image,
         label=batch.label,
         classes=data.classes,
         patient=batch.patient,
-        confounders={factor: levels[factor] for factor in FACTORS},
-        levels=data.levels,
+        confounders={factor: columns[factor] for factor in levels},
+        levels=levels,
         masks={"lungs": drawn.lungs, "humerus": drawn.humerus},
     )

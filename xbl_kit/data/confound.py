@@ -1,6 +1,6 @@
 """Which images to train and test on: wanted biases, exact counts, patients kept apart."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -93,10 +93,8 @@ def sample_rows(
             inside &= data.confounders[factor][pool] == level
         rows = pool[inside]
         if len(rows) < count:
-            names = [data.classes[cell[0]]] + [
-                data.levels[f][i] for f, i in zip(probabilities, cell[1:], strict=True)
-            ]
-            raise ValueError(f"{'/'.join(names)}: {len(rows)} images, {count} are wanted")
+            name = _name(data, probabilities, cell)
+            raise ValueError(f"{name}: {len(rows)} images, {count} are wanted")
         drawn.append(rows[torch.randperm(len(rows), generator=generator)[:count]])
     rows = torch.cat(drawn)
     return rows[torch.randperm(len(rows), generator=generator)]
@@ -113,17 +111,21 @@ def most_per_class(
     columns = [data.label[pool], *(data.confounders[factor][pool] for factor in probabilities)]
     np.add.at(have, tuple(column.numpy() for column in columns), 1)
     share = cell_counts(10**6, probabilities) / 10**6
-    most = int(
-        ((have + 1)[share > 0] / share[share > 0]).min()
-    )  # rounding gives a cell one at most
+    used = share > 0
+    most = int(((have + 1)[used] / share[used]).min())  # rounding spares a cell one
     for per_class in range(most, 0, -1):
         if (cell_counts(per_class, probabilities) <= have).all():
             return per_class
     short = np.argwhere(cell_counts(1, probabilities) > have)[0]
-    names = [data.classes[short[0]]] + [
-        data.levels[factor][i] for factor, i in zip(probabilities, short[1:], strict=True)
-    ]
-    raise ValueError(f"{'/'.join(names)}: no image among {len(pool)}, at least one is wanted")
+    name = _name(data, probabilities, short.tolist())
+    raise ValueError(f"{name}: no image among {len(pool)}, at least one is wanted")
+
+
+def _name(data: Dataset, factors: Iterable[str], cell: Sequence[int]) -> str:
+    """What a cell is called: class/level of factor 1/..."""
+    label, *levels = cell
+    named = [data.levels[factor][i] for factor, i in zip(factors, levels, strict=True)]
+    return "/".join([data.classes[label], *named])
 
 
 def split_patients(

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -39,7 +40,7 @@ class Dataset:
         rows = torch.atleast_1d(torch.as_tensor(rows, dtype=torch.int64, device="cpu"))
         at = rows.numpy()
         return Batch(
-            image=torch.from_numpy(self.images[at])[:, None].float() / 255,
+            image=torch.from_numpy(self.images[at])[:, None].float().div_(255),
             label=self.label[rows],
             confounders={name: level[rows] for name, level in self.confounders.items()},
             masks={name: torch.from_numpy(mask[at]) for name, mask in self.masks.items()},
@@ -47,3 +48,17 @@ class Dataset:
             index=rows,
             stem=None if self.stem is None else torch.from_numpy(self.stem[at]),
         )
+
+
+def table_of(data: Dataset) -> pd.DataFrame:
+    """The columns of a data set as text, the way a table has them: "" is a level not known."""
+    named = {"label": (data.classes, data.label)} | {
+        factor: (data.levels[factor], level) for factor, level in data.confounders.items()
+    }
+    columns = {name: np.array([*names, ""])[level] for name, (names, level) in named.items()}
+    columns["patient"] = data.patient.numpy().astype(str)
+    if data.split is not None and any(data.split):
+        columns["split"] = data.split
+    if data.counter is not None:
+        columns["counter"] = data.counter.int().numpy().astype(str)
+    return pd.DataFrame(columns)

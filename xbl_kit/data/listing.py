@@ -63,12 +63,15 @@ def select(
 ) -> Listing:
     """The rows whose `target` is one of `labels` (all by default), with these `confounders`.
 
-    Without `confounders` every other column with 2 to 10 values is one.
+    Without `confounders` they are those the kind of data names itself or, where it names none, all
+    other columns with 2 to 10 values.
     Raises DataError for a column or a value that is not there.
     """
     rows, source = listing.rows, str(listing.roots[0])
     if not len(rows):
         raise DataError(Fault(source, "no images"))
+    if target in (confounders or ()):
+        raise DataError(Fault(source, f"column {target!r} is the label, not a confounder"))
     for column in (target, *(confounders or ())):
         if column not in rows or column in RESERVED:
             free = [c for c in rows if c not in RESERVED]
@@ -81,10 +84,9 @@ def select(
             raise DataError(Fault(source, what))
     if labels:
         listing = listing.keep(rows[target].isin(labels).to_numpy())
-    free = [c for c in listing.rows if c not in (*RESERVED, target)]
-    levels = {
-        c: set(listing.rows[c]) - {""} for c in (free if confounders is None else confounders)
-    }
+    free = [c for c in listing.factors or listing.rows if c not in (*RESERVED, target)]
+    columns = free if confounders is None else confounders
+    levels = {column: set(listing.rows[column]) - {""} for column in columns}
     for column, names in levels.items():
         if confounders is not None and len(names) < 2:
             what = f"confounder {column!r} has {len(names)} value, expected 2 or more"

@@ -11,6 +11,7 @@ from xbl_kit.data.anatomy import cage_width, draw, ellipse, periodic
 
 CLASSES = ("COVID", "Lung_Opacity", "Normal", "Viral Pneumonia")
 FACTORS = {"age": ("adult", "child"), "sex": ("female", "male"), "site": ("A", "B")}
+LINE = ("none", "line")  # a central venous catheter, which is drawn only where it is asked for
 
 # How patients differ: middle and half-range, in patient coordinates (the image spans -1..1; v runs
 # downwards), radians, or in units of the sign itself. The order is the order of the random draws.
@@ -44,6 +45,8 @@ VARIATION = {
     "gas": (0.5, 0.5),
     "breast": (0.26, 0.06),
 }
+# The same of the catheter. These draws come last, since they were added last.
+LINE_VARIATION = {"line_entry": (0.40, 0.08), "line_bend": (-0.36, 0.06), "line_tip": (0.12, 0.08)}
 # What a child's body (times `proportions`) and a man's body add to the middle values.
 CHILD = {"heart_width": 0.04, "rib_slope": -0.25, "arm_width": -0.02, "trunk_width": -0.02}
 MALE = {"shoulder_width": 0.025, "arm_width": 0.01}
@@ -90,6 +93,7 @@ def make_phantoms(
     site,
     patient=None,
     growth_plate=None,
+    line=0,
     seed=0,
     size=128,
     severity=1.0,
@@ -98,14 +102,15 @@ def make_phantoms(
 ):
     """Draw chest radiographs (n, size, size) with lung and humerus masks.
 
-    `label` (see CLASSES), `age`, `sex`, `site` (see FACTORS), `patient` (default 0..n-1) and
-    `growth_plate` (0 fused, 1 open; default: as `age`) are integers or integer sequences (n,).
+    `label` (see CLASSES), `age`, `sex`, `site` (see FACTORS), `patient` (default 0..n-1),
+    `growth_plate` (0 fused, 1 open; default: as `age`) and `line` (see LINE) are integers or
+    integer sequences (n,).
     An image depends on its own row, `seed`, `size`, `severity` (strength of the disease signs)
     and `proportions` (how much age changes the body beyond its growth plates) and on nothing
     else: flip one factor of a patient and only what that factor means changes, bit for bit.
     Raises ValueError for unequal lengths, unknown levels, size < 32 or a negative severity.
     """
-    rows = _rows(label, age, sex, site, patient, growth_plate)
+    rows = _rows(label, age, sex, site, patient, growth_plate, line)
     if threads is None:  # on small images, passing Python's lock around costs more than it wins
         threads = os.cpu_count() if size >= 256 else 1
     _check(seed=seed, size=size, severity=severity, proportions=proportions, threads=threads)
@@ -126,19 +131,23 @@ def make_phantoms(
     return out
 
 
-def _patient(label, age, sex, site, patient, plate, *, seed, size, severity, proportions):
+def _patient(label, age, sex, site, patient, plate, line, *, seed, size, severity, proportions):
     """One patient: every draw is made, used or not, so that factors can be flipped one by one."""
     rng = np.random.Generator(np.random.Philox(key=[seed, patient]))
     draws = rng.uniform(-1, 1, len(VARIATION)).tolist()
     lesions = rng.uniform(-1, 1, LESIONS)
     noise = rng.random((size, size), dtype=np.float32) - 0.5
+    course = rng.uniform(-1, 1, len(LINE_VARIATION)).tolist()
     p = {}
     for (name, (middle, half_range)), x in zip(VARIATION.items(), draws, strict=True):
         p[name] = middle + half_range * x
         p[name] += CHILD.get(name, 0) * age * proportions + MALE.get(name, 0) * sex
+    for (name, (middle, half_range)), x in zip(LINE_VARIATION.items(), course, strict=True):
+        p[name] = middle + half_range * x
     sign = SIGNS.get(CLASSES[label])
     disease = sign and (lambda u, s, v: severity * sign(u, s, v, lesions.tolist(), p))
-    density, lungs, humerus = draw(p, size, female=sex == 0, open_plate=plate == 1, disease=disease)
+    signs = {"female": sex == 0, "open_plate": plate == 1, "disease": disease, "line": line == 1}
+    density, lungs, humerus = draw(p, size, **signs)
     return _expose(density, noise, SCANNERS[site], p["exposure"]), lungs, humerus
 
 
@@ -203,8 +212,8 @@ def _reticulation(u, s, v, lesions, p):
 SIGNS = {"COVID": _ground_glass, "Lung_Opacity": _consolidation, "Viral Pneumonia": _reticulation}
 
 
-def _rows(label, age, sex, site, patient, growth_plate):
-    """Check the columns and stack them as integers (n, 6)."""
+def _rows(label, age, sex, site, patient, growth_plate, line):
+    """Check the columns and stack them as integers (n, 7)."""
     levels = {
         "label": len(CLASSES),
         "age": 2,
@@ -212,6 +221,7 @@ def _rows(label, age, sex, site, patient, growth_plate):
         "site": 2,
         "patient": None,
         "growth_plate": 2,
+        "line": 2,
     }
     given = {
         "label": label,
@@ -220,6 +230,7 @@ def _rows(label, age, sex, site, patient, growth_plate):
         "site": site,
         "patient": patient,
         "growth_plate": age if growth_plate is None else growth_plate,
+        "line": line,
     }
     columns = {k: np.asarray(x) for k, x in given.items() if x is not None}
     lengths = {k: len(x) for k, x in columns.items() if x.ndim}

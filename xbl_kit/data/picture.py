@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from xbl_kit.data.dicom import dicom_size, is_dicom, read_dicom
 from xbl_kit.data.fault import DataError, Fault
 
 MODES = ("1", "L", "LA", "P", "RGB", "RGBA")  # those with 8 bits a channel
@@ -69,16 +70,20 @@ def read_mask(path: Path, size: int, image: Path) -> Bool[np.ndarray, "size size
 
 def picture_size(path: Path) -> tuple[int, int]:
     """Width and height of a picture, read from its header."""
+    if is_dicom(path):
+        return dicom_size(path)
     with Image.open(path) as picture:
         return picture.size
 
 
 def read_picture(path: Path) -> Image.Image:
-    """The picture in a file, grey, 8 bits.
+    """The picture in a file, DICOM or any format of Pillow's, grey, 8 bits.
 
     Raises DataError naming the file and what is wrong with it.
     """
     try:
+        if is_dicom(path):
+            return read_dicom(path)
         with Image.open(path) as picture:
             if what := _unusable(picture):
                 raise DataError(Fault(str(path), what))

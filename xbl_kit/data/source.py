@@ -2,14 +2,18 @@
 
 import warnings
 from collections.abc import Callable, Sequence
+from inspect import signature
 from pathlib import Path
 
 from xbl_kit.data.cache import read_listing
 from xbl_kit.data.check import without_faults
+from xbl_kit.data.chexpert import list_chexpert
 from xbl_kit.data.cohort import open_phantoms
 from xbl_kit.data.dataset import Dataset
 from xbl_kit.data.listing import Listing, select
 from xbl_kit.data.morphomnist import open_morphomnist
+from xbl_kit.data.mri import list_mri
+from xbl_kit.data.radiography import list_radiography
 from xbl_kit.data.table import list_table
 
 # Kinds that are made to order, and kinds that are listed from a folder and then read.
@@ -17,11 +21,18 @@ MADE: dict[str, Callable[..., Dataset]] = {
     "phantom": open_phantoms,
     "morphomnist": open_morphomnist,
 }
-LISTED: dict[str, Callable[..., Listing]] = {"table": list_table}
+LISTED: dict[str, Callable[..., Listing]] = {
+    "table": list_table,
+    "radiography": list_radiography,
+    "chexpert": list_chexpert,
+    "mri": list_mri,
+}
 KINDS = (*MADE, *LISTED)
 
+Root = str | Path | Sequence[str | Path] | None  # some kinds can be spread over several folders
 
-def open_dataset(kind: str, root: str | Path | None = None, **options) -> Dataset:
+
+def open_dataset(kind: str, root: Root = None, **options) -> Dataset:
     """The data set of a `kind`, one of `KINDS`, from the folder `root` where it needs one.
 
     For kinds that are made (`MADE`) `options` are those of their own function. Kinds that are
@@ -46,14 +57,13 @@ def open_dataset(kind: str, root: str | Path | None = None, **options) -> Datase
         if root is not None:
             raise ValueError(f"root={str(root)!r}: phantoms are drawn, not read; expected no root")
         return open_phantoms(**options)
-    if root is None:
-        raise ValueError(f"data {kind!r} is read from a folder: no root was given")
+    _check_call(kind, root, MADE[kind], options)
     return MADE[kind](root, **options)
 
 
 def list_images(
     kind: str,
-    root: str | Path | None,
+    root: Root,
     *,
     target: str = "label",
     labels: Sequence[str] = (),
@@ -68,7 +78,15 @@ def list_images(
 
     Raises DataError where the source cannot be read, or has no such column or value.
     """
-    if root is None:
-        raise ValueError(f"data {kind!r} is read from a folder: no root was given")
+    _check_call(kind, root, LISTED[kind], options)
     listing = LISTED[kind](root, **options)
     return select(listing, target=target, labels=labels, confounders=confounders)
+
+
+def _check_call(kind: str, root: str | Path | None, source: Callable, options: dict) -> None:
+    if root is None:
+        raise ValueError(f"data {kind!r} is read from a folder: no root was given")
+    known = [name for name in signature(source).parameters if name != "root"]
+    for name in set(options) - set(known):
+        expected = ", ".join(known) or "none of its own"
+        raise ValueError(f"data {kind!r} has no option {name!r}, expected {expected}")

@@ -5,8 +5,11 @@ import io
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from PIL import Image
 
+from xbl_kit.data.dataset import Dataset, table_of
 from xbl_kit.data.fault import DataError, Fault, some, suggest
 from xbl_kit.data.listing import Listing
 
@@ -36,6 +39,25 @@ def list_table(root: str | Path) -> Listing:
         if column in rows:
             rows[column] = [str(root / name) if name else "" for name in rows[column]]
     return Listing(rows, where, (root,))
+
+
+def write_table(data: Dataset, root: str | Path) -> pd.DataFrame:
+    """Write a data set as the folder that `list_table` reads; returns what its table holds.
+
+    Images, and masks of the lungs where there are any, become PNG files named by their rows.
+    """
+    root, table = Path(root), table_of(data)
+    stacks = {"image": data.images, "mask": data.masks.get("lungs")}
+    for column, stack in stacks.items():
+        if stack is None:
+            continue
+        table[column] = [f"{column}s/{row:05}.png" for row in range(len(data))]
+        (root / f"{column}s").mkdir(parents=True, exist_ok=True)
+        for name, picture in zip(table[column], stack, strict=True):
+            grey = picture if picture.dtype == np.uint8 else np.uint8(255) * picture
+            Image.fromarray(grey).save(root / name)
+    table.to_csv(root / "metadata.csv", index=False)
+    return table
 
 
 def read_csv(file: Path) -> pd.DataFrame:

@@ -4,9 +4,11 @@ CLUB is in nats but no estimate of mutual information; the two others have no un
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
+import torch.nn.functional as F
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 
@@ -46,6 +48,50 @@ class Club(nn.Module):
     def _normal(self, x: Tensor) -> tuple[Tensor, Tensor]:
         mean, raw = _wide(self.network(x)).chunk(2, dim=1)
         return mean, self.limit * torch.tanh(raw / self.limit)
+
+
+class Clubs(nn.Module):
+    """A `Club` for each (i, j) of `pairs` of feature parts: `forward(parts, label)` like `Mine`'s.
+
+    With `classes` > 1 q also sees the class, and the bound is that of I(X; Z | Y), a class at a
+    time. The parts are standardised over the batch, so that the encoder cannot hide by shrinking.
+    """
+
+    def __init__(
+        self, size: int, pairs: Sequence[tuple[int, int]], *, classes: int = 1, hidden: int = 400
+    ):
+        super().__init__()
+        self.pairs, self.classes = tuple(pairs), classes
+        seen = size + (classes if classes > 1 else 0)
+        self.each = nn.ModuleList(Club(seen, size, hidden=hidden) for _ in self.pairs)
+
+    def forward(
+        self, parts: Float[Tensor, "m b d"], label: Int[Tensor, " b"] | None = None
+    ) -> Float[Tensor, " p"]:
+        """The bounds in nats; a class with fewer than two samples is left out."""
+        sides, total = self._sides(parts, label), 0 * parts.sum() * parts.new_ones(len(self.pairs))
+        rows = [slice(None)] if self.classes == 1 else [label == y for y in label.unique()]
+        for some in rows:
+            n = parts[0, some].shape[0]
+            if n > 1:
+                bounds = [club(x[some], z[some]) for club, x, z in sides]
+                total = total + torch.stack(bounds) * n / parts.shape[1]
+        return total
+
+    def log_likelihood(
+        self, parts: Float[Tensor, "m b d"], label: Int[Tensor, " b"] | None = None
+    ) -> Float[Tensor, " p"]:
+        """Mean log q in nats, which these parameters maximise."""
+        return torch.stack([q.log_likelihood(x, z) for q, x, z in self._sides(parts, label)])
+
+    def _sides(self, parts: Tensor, label: Tensor | None) -> list[tuple[Club, Tensor, Tensor]]:
+        spread = (parts.var(dim=1, correction=0, keepdim=True) + 1e-5).sqrt()
+        parts = (parts - parts.mean(dim=1, keepdim=True)) / spread
+        given = [] if self.classes == 1 else [F.one_hot(label, self.classes).to(parts[0].dtype)]
+        return [
+            (club, torch.cat([parts[i], *given], dim=1), parts[j])
+            for club, (i, j) in zip(self.each, self.pairs, strict=True)
+        ]
 
 
 def hsic(

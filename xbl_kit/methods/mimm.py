@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from xbl_kit.batch import Batch
-from xbl_kit.losses import Mine, distance_correlation, hsic
+from xbl_kit.losses import Clubs, Mine, distance_correlation, hsic
 from xbl_kit.losses.balance import AttentionWeighter, GradNorm, clip_scale
 from xbl_kit.methods.bias import Bias, classification_loss
 from xbl_kit.models import MultiHead
@@ -24,8 +24,9 @@ class MimmX(nn.Module):
     `conditional` I(.|y), which alone can reach 0 where y and z are correlated; `correction` of
     CE_y (`classification_loss`); `memory`, the past samples that join a batch where MI is
     measured; `delay` and `ramp`, encoder steps before MI and prior count, and until in full;
-    `estimator` "dcor" or "hsic". weight=0 is the multitask baseline. `turns`: `critic_steps` of the
-    statistics network on the memory, then one of both players on the batch.
+    `estimator` "dcor", "hsic" or "club". weight=0 is the multitask baseline. `turns`:
+    `critic_steps` of the statistics network, or CLUB's q, on the memory, then one of both players
+    on the batch.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class MimmX(nn.Module):
     ):
         super().__init__()
         for name, value, known in (
-            ("estimator", estimator, ("mine", *MEASURES)),
+            ("estimator", estimator, ("mine", "club", *MEASURES)),
             ("scaling", scaling, SCALINGS),
         ):
             if value not in known:
@@ -75,6 +76,10 @@ class MimmX(nn.Module):
                 classes=classes,
                 generator=generator,
             )
+        if used and estimator == "club":
+            with torch.random.fork_rng(devices=()):
+                torch.manual_seed(seed)
+                self.critic = Clubs(model.size, self.pairs, classes=classes, hidden=hidden)
         if used and attention:
             self.attention = AttentionWeighter(model.size, generator=generator)
         if used and scaling == "gradnorm":
@@ -88,10 +93,9 @@ class MimmX(nn.Module):
         self.turns = ("critic",) * steps + ("model",)
 
     def forward(self, batch: Batch, turn: str = "model") -> dict[str, Tensor]:
-        """{"class", "spurious", "information"}; in the critic's turn {"critic": -MI}."""
+        """{"class", "spurious", "information"}; in the critic's turn {"critic"}."""
         if turn == "critic":
-            parts, label = self._rehearsal(batch)
-            return {"critic": -self._measured(parts, label) @ self._attended(parts)}
+            return {"critic": self._critic_loss(*self._rehearsal(batch))}
         features = self.model.encode(batch.image, batch.stem)
         parts, logits = self.model.tasks(features)
         losses = {
@@ -125,6 +129,14 @@ class MimmX(nn.Module):
         with torch.no_grad():
             parts, _ = self.model.tasks(self.model.encode(batch.image, batch.stem))
         return torch.stack(parts).float(), batch.label
+
+    def _critic_loss(self, parts: Float[Tensor, "m b d"], label: Tensor) -> Tensor:
+        """-MI, or -log q for CLUB, whose q fits the features and not what raises the bound."""
+        shared = self._measured(parts, label)
+        if self.estimator == "mine":
+            return -shared @ self._attended(parts)
+        likelihood = self.critic.log_likelihood(parts, label if self.conditional else None)
+        return -likelihood.sum() - shared.detach() @ self._attended(parts)
 
     def _information(self, parts: list[Tensor], label: Tensor, class_loss: Tensor) -> Tensor:
         """The weighted MI of batch and memory; its gradient goes to the batch's parts alone."""

@@ -8,12 +8,15 @@ from xbl_kit.run.exbl import PRESETS, open_exbl, prepare, reproduce_exbl
 from xbl_kit.run.folder import Run
 from xbl_kit.run.mimm import open_mimm, reproduce_mimm
 from xbl_kit.run.report import by_split, contents, maps_of, summary
+from xbl_kit.run.survey import check_data, describe_data
 
 __all__ = [
     "PRESETS",
     "Run",
     "by_split",
+    "check_data",
     "contents",
+    "describe_data",
     "maps_of",
     "open_run",
     "prepare",

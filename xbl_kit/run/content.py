@@ -18,27 +18,57 @@ STEPS = 300  # of fitting the critic
 
 
 def content(
-    model: MultiHead, data: Dataset, rows: Int[Tensor, " n"], factors: Sequence[str]
+    model: MultiHead,
+    data: Dataset,
+    rows: Int[Tensor, " n"],
+    factors: Sequence[str],
+    *,
+    measures: Sequence[str] | None = None,
 ) -> dict:
-    """What f_y holds of each factor in `rows`, where none tells of the class.
+    """What f_y holds of each factor in `rows`, where none tells of the class: {measure: {factor}}.
 
     Linear and MLP probes, the purity of its neighbourhoods, and I(f_y; z) in nats by a critic
-    fitted on one half of the patients and read on the other.
+    fitted on one half of the patients and read on the other; or those of `measures` alone.
+
+    Raises ValueError for an unknown measure.
     """
-    part = read_parts(model, data, rows)[0][0]
-    found: dict[str, dict] = {"probe": {}, "probe_mlp": {}, "purity": {}, "information": {}}
-    half = data.patient[rows] % 2 == 0
-    for factor in factors:
-        level = data.confounders[factor][rows]
-        one_hot = F.one_hot(level, len(data.levels[factor])).float()
-        for key, kind in (("probe", "linear"), ("probe_mlp", "mlp")):
-            options = {"patient": data.patient[rows], "permutations": PERMUTATIONS[kind]}
-            found[key][factor] = _rounded(metrics.probe(part, level, kind=kind, **options))
-        found["purity"][factor] = _rounded(metrics.neighbour_purity(part, level))
-        sides = [(part[side], one_hot[side]) for side in (half, ~half)]
-        nats = held_out_information(*sides, steps=STEPS, negatives=4, hidden=64)
-        found["information"][factor] = round(nats.item(), 4)
-    return found
+    if unknown := set(measures or ()) - set(MEASURES):
+        raise ValueError(f"measures {sorted(unknown)}: expected some of {', '.join(MEASURES)}")
+    part, patient = read_parts(model, data, rows)[0][0], data.patient[rows]
+    level = {factor: data.confounders[factor][rows] for factor in factors}
+    return {
+        name: {f: MEASURES[name](part, level[f], len(data.levels[f]), patient) for f in factors}
+        for name in measures or MEASURES
+    }
+
+
+def _linear_probe(part: Tensor, level: Tensor, n_levels: int, patient: Tensor) -> dict:
+    options = {"patient": patient, "permutations": PERMUTATIONS["linear"]}
+    return _rounded(metrics.probe(part, level, kind="linear", **options))
+
+
+def _mlp_probe(part: Tensor, level: Tensor, n_levels: int, patient: Tensor) -> dict:
+    options = {"patient": patient, "permutations": PERMUTATIONS["mlp"]}
+    return _rounded(metrics.probe(part, level, kind="mlp", **options))
+
+
+def _purity(part: Tensor, level: Tensor, n_levels: int, patient: Tensor) -> dict:
+    return _rounded(metrics.neighbour_purity(part, level))
+
+
+def _nats(part: Tensor, level: Tensor, n_levels: int, patient: Tensor) -> float:
+    one_hot, half = F.one_hot(level, n_levels).float(), patient % 2 == 0
+    sides = [(part[side], one_hot[side]) for side in (half, ~half)]
+    nats = held_out_information(*sides, steps=STEPS, negatives=4, hidden=64)
+    return round(nats.item(), 4)
+
+
+MEASURES = {
+    "probe": _linear_probe,
+    "probe_mlp": _mlp_probe,
+    "purity": _purity,
+    "information": _nats,
+}
 
 
 def spurious_accuracy(

@@ -2,7 +2,7 @@
 
 import copy
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from torch import Tensor
@@ -17,7 +17,7 @@ from xbl_kit.run.evaluate import evaluate
 from xbl_kit.run.folder import Rows, Run, finished_run, open_folder, train_stage
 from xbl_kit.run.report import draw_exbl, versions
 from xbl_kit.storage import cache_folder, write_whole
-from xbl_kit.train import predict
+from xbl_kit.train import first_process_first, predict
 
 PRESETS = {
     "classroom": {
@@ -55,6 +55,7 @@ def reproduce_exbl(
     exemplars: str | Path = "auto",
     region: str | Box = "lungs",
     confounders: Sequence[str] = (),
+    reading: Mapping | None = None,
     seed: int = 0,
     out: str | Path | None = None,
     resume: bool = False,
@@ -65,8 +66,9 @@ def reproduce_exbl(
     The control is Unrefined trained as many epochs more as eXBL, without the explanation loss; the
     oracle, on phantoms alone, is trained as long as both on as many unbiased images. `weights`
     (imagenet, none or a file) defaults to the preset's, `region` is where a good map lies for the
-    automatic choice, `confounders` are the columns that make groups. `out` gets results, weights,
-    exemplar and figures; with `resume` nothing that stands there is computed again.
+    automatic choice, `confounders` are the columns that make groups, `reading` are options of
+    `open_dataset`. `out` gets results, weights, exemplar and figures; with `resume` nothing that
+    stands there is computed again.
 
     Raises ValueError for settings or data that are of no use.
     """
@@ -83,15 +85,17 @@ def reproduce_exbl(
         "exemplars": str(exemplars),
         "region": region if isinstance(region, str) else list(region),
         "confounders": list(confounders),
+        "reading": dict(reading or {}),
         "seed": seed,
     }
     if resume and (finished := finished_run(out, settings)):
         return finished
     picked = None if exemplars == "auto" else Exemplar.load(exemplars)
-    dataset, rows, model = _open(settings)
-    if not picked:
-        region_pixels(dataset[0], region)  # a region of no use is said before hours of training
-    out = open_folder(out, settings, resume)
+    with first_process_first(device):
+        dataset, rows, model = _open(settings)
+        if not picked:
+            region_pixels(dataset[0], region)  # one of no use is said before hours of training
+        out = open_folder(out, settings, resume)
     models, trained, exemplar = _train(
         model, dataset, rows, plan, picked, region, out=out, seed=seed, device=device
     )
@@ -129,7 +133,7 @@ def open_exbl(out: Path, results: dict, settings: dict) -> Run:
 def _open(settings: dict) -> tuple[Dataset, Rows, Classifier]:
     """The data with its frozen prefix cached, the rows, and the untrained model of a run."""
     plan = PRESETS[settings["preset"]]
-    given = {key: settings[key] for key in ("confounders", "seed")}
+    given = {key: settings[key] for key in ("confounders", "seed")} | settings["reading"]
     data, rows = prepare(settings["data"], settings["root"], size=plan["size"], **given)
     model = build_classifier(
         plan["backbone"],
@@ -149,16 +153,18 @@ def prepare(
     size: int = 128,
     confounders: Sequence[str] = (),
     seed: int = 0,
+    **reading,
 ) -> tuple[Dataset, Rows]:
     """The data of the experiment, and its rows by name: train, val, and the splits to test on.
 
     Phantoms are trained on with every Viral Pneumonia a child and all others adults; "iid" has the
     same bias, "balanced" has none, "inverted" the opposite, "counter" are healthy children, and
-    the oracle trains on "oracle_train". A table's own splits are taken where it has them, patients
-    are kept apart, and "counter" are the rows it marks.
+    the oracle trains on "oracle_train". Of data on disk the given splits are taken where they have
+    them, patients are kept apart, and "counter" are the rows so marked. `reading` are options of
+    `open_dataset`.
     """
     if kind == "phantom":
-        data = open_dataset("phantom", size=size, seed=seed)
+        data = open_dataset("phantom", size=size, seed=seed, **reading)
         pool = confound.split_patients(data, FRACTIONS)
         even = {"age": confound.balanced(len(data.classes))}
         wanted = {
@@ -177,7 +183,7 @@ def prepare(
             for name, (split, table) in wanted.items()
         }
         return data, rows | {"counter": _healthy_children(data, pool["test"])}
-    data = open_dataset(kind, root, size=size, confounders=confounders or None)
+    data = open_dataset(kind, root, size=size, confounders=confounders or None, **reading)
     rows = confound.split_patients(data, FRACTIONS, seed=seed)
     rows["iid"] = rows.pop("test")
     if data.counter is not None and data.counter.any():

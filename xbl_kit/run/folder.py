@@ -10,6 +10,7 @@ from xbl_kit.checkpoint import load_json, load_model, save_model, write_json
 from xbl_kit.data import Dataset
 from xbl_kit.exemplar import Exemplar
 from xbl_kit.models import Classifier
+from xbl_kit.storage import is_first_process
 from xbl_kit.train import best_epoch, fit
 
 Rows = dict[str, Int[Tensor, " n"]]
@@ -49,7 +50,7 @@ def open_folder(out: str | Path | None, settings: dict, resume: bool) -> Path | 
             f"{out / 'run.json'}: holds a run with {key} {found.get(key)!r}, "
             f"expected {settings[key]!r}; choose another --out or leave out --resume"
         )
-    if not resume:
+    if not resume and is_first_process():
         for pattern in OWN_FILES:
             for path in out.glob(pattern):
                 path.unlink()
@@ -83,5 +84,6 @@ def train_stage(name: str, method: nn.Module, data, rows, *, out: Path | None, *
     if out:
         save_model(method.model, weights)
         write_json(record, done)
-        state.unlink(missing_ok=True)
+        if is_first_process():
+            state.unlink(missing_ok=True)
     return done

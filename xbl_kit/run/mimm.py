@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import Tensor
 
 from xbl_kit.checkpoint import load_model, write_json
-from xbl_kit.data import Dataset, open_dataset
+from xbl_kit.data import KINDS, Dataset, open_dataset
 from xbl_kit.methods import Bias, Erm, MimmX
 from xbl_kit.models import MultiHead, build_multihead, cache_stem
 from xbl_kit.run.confounded import find_confounded, make_confounded
@@ -16,6 +16,7 @@ from xbl_kit.run.evaluate import evaluate
 from xbl_kit.run.folder import Rows, Run, finished_run, open_folder, train_stage
 from xbl_kit.run.report import draw_mimm, versions
 from xbl_kit.storage import cache_folder
+from xbl_kit.train import first_process_first
 
 MODELS = ("erm", "reweighted", "multitask", "mimm-x", "oracle")
 TESTS = ("iid", "balanced", "inverted")
@@ -44,13 +45,18 @@ PLANS = {
         "preferred": {"stroke": [0, 1], "rotation": [0, 1]},
         "per_class": {"train": 12000, "val": 200, "test": 1500},
     },
-    "table": {
+    "on disk": {
         "size": 128,
         "backbone": "mobilenet_v2",
         "weights": "imagenet",
         "train": {"epochs": 30, "batch_size": 32, "lr": 3e-4, "warmup": 0.1},
     },
 }
+# Factors that join the plan only where they are named, so that the others' images stay the same.
+# Tubes go with COVID: with intensive care, not with the disease.
+FURTHER = {"phantom": {"line": [1, 0, 0, 0]}}
+# The confounders of data on disk where none are named: the paper's own, where it has some.
+USUAL = {"chexpert": ("sex", "age_group"), "mri": ("sex", "site")}
 FEATURES = 4  # of each task
 
 
@@ -62,6 +68,7 @@ def reproduce_mimm(
     labels: Sequence[str] = (),
     confounders: Sequence[str] = (),
     strength: float | None = 0.9,
+    reading: Mapping | None = None,
     models: Sequence[str] = MODELS,
     weights: str | Path | None = None,
     plan: Mapping | None = None,
@@ -73,62 +80,56 @@ def reproduce_mimm(
 ) -> dict:
     """Train MIMM-X and its baselines on one biased sample, verify; returns results.json's content.
 
-    All see the same images, but for the oracle, which trains on as many unbiased ones or, in a
-    table, as many as it has. `erm` has no correction, `reweighted` importance weights, `multitask`
-    the heads without MI. `strength` is P(a class's preferred level | class) of each of the
-    `confounders`; None takes a table's own. `target` is a table's column to predict, `labels` the
-    values of it to tell apart. `plan` replaces entries of the data's `PLANS`, `options` (to
-    `MimmX`) those of `METHOD`.
+    All see the same images, but for the oracle, which trains on as many unbiased ones or, of data
+    on disk, as many as there are. `erm` has no correction, `reweighted` importance weights,
+    `multitask` the heads without MI. `strength` is P(a class's preferred level | class) of each of
+    the `confounders`; None takes data on disk as they are. Of these `target` is predicted, with the
+    `labels` given, and read with the options `reading` of `open_dataset`. `plan` replaces those of
+    the data's `PLANS`, and may name `content.MEASURES` to take instead of all with t-SNE:
+    {"content": ["probe"]}; `options` (to `MimmX`) replace those of `METHOD`.
 
     Raises ValueError for settings or data that are of no use.
     """
-    if unknown := set(models) - set(MODELS):
-        raise ValueError(f"models {sorted(unknown)}: expected some of {', '.join(MODELS)}")
-    if data not in PLANS:
-        raise ValueError(f"data {data!r}: expected one of {', '.join(PLANS)}")
+    if unknown := set(models) - set(MODELS) or not models:
+        given = sorted(unknown) if models else "[]"
+        raise ValueError(f"models {given}: expected some of {', '.join(MODELS)}")
+    if data not in KINDS:
+        raise ValueError(f"data {data!r}: expected one of {', '.join(KINDS)}")
     settings = {
         "experiment": "mimm-x",
         "data": data,
         "root": root and str(root),
         "target": target,
         "labels": list(labels),
-        "confounders": list(confounders or PLANS[data].get("preferred", ())),
+        "confounders": list(
+            confounders or PLANS.get(data, {}).get("preferred", USUAL.get(data, ()))
+        ),
         "strength": strength,
+        "reading": dict(reading or {}),
         "models": list(models),
-        "plan": PLANS[data] | dict(plan or {}) | ({"weights": str(weights)} if weights else {}),
+        "plan": _planned(data, confounders, plan, weights),
         "seed": seed,
         "options": METHOD | options,
     }
     if resume and (finished := finished_run(out, settings)):
         return finished
-    dataset, rows = _open(settings)
-    factors = settings["confounders"]
-    out = open_folder(out, settings, resume)
+    with first_process_first(device):
+        dataset, rows = _open(settings)
+        out = open_folder(out, settings, resume)
     found, trained = {}, {}
     for name in models:
-        method = _method(name, dataset, rows["train"], settings)
-        prefix = "oracle_" if name == "oracle" else ""
-        own = {"train": rows[f"{prefix}train"], "val": rows[f"{prefix}val"]}
-        how = settings["plan"]["train"] | {"keep": "last", "seed": seed, "device": device}
-        training = train_stage(name, method, dataset, own, out=out, **how)
-        trained[name] = method.model
-        found[name] = {
-            "train": {"images": len(own["train"])} | training,
-            "splits": {
-                test: evaluate(method.model, dataset, rows[test], factors)
-                | spurious_accuracy(method.model, dataset, rows, test, factors)
-                for test in TESTS
-            },
-        } | content(method.model, dataset, rows["balanced"], factors)
+        trained[name], training = _train(name, dataset, rows, settings, out=out, device=device)
+        found[name] = {"train": training} | _measure(trained[name], dataset, rows, settings)
     results = {
         "schema": 1,
         **settings,
         "versions": versions(),
-        "device": str(method.model.mean.device.type),
+        "device": str(trained[name].mean.device.type),
         "models": found,
     }
     if out:
-        draw_mimm(results, trained, dataset, rows["balanced"], out)
+        drawn = {} if "content" in settings["plan"] else trained
+        draw_mimm(results, drawn, dataset, rows["balanced"], out)
         write_json(out / "results.json", results)
     return results
 
@@ -142,33 +143,80 @@ def open_mimm(out: Path, results: dict, settings: dict) -> Run:
     return Run(results, data, rows, models)
 
 
+def _planned(
+    data: str, confounders: Sequence[str], plan: Mapping | None, weights: str | Path | None
+) -> dict:
+    """The data's plan with what was given; the further factors are in it only where named."""
+    usual = PLANS[data if data in PLANS else "on disk"]
+    planned = usual | dict(plan or {}) | ({"weights": str(weights)} if weights else {})
+    named = {f: levels for f, levels in FURTHER.get(data, {}).items() if f in confounders}
+    return planned | ({"preferred": planned["preferred"] | named} if named else {})
+
+
 def _open(settings: dict) -> tuple[Dataset, Rows]:
     """The data with a frozen prefix cached, and the rows of every split."""
-    kind, factors, strength = (settings[key] for key in ("data", "confounders", "strength"))
-    plan, root, seed = (settings[key] for key in ("plan", "root", "seed"))
-    if not factors:
-        raise ValueError(f"data {kind!r}: which columns are the confounders?")
-    if known := plan.get("preferred"):
-        if unknown := set(factors) - set(known):
-            raise ValueError(f"confounders {sorted(unknown)}: expected some of {', '.join(known)}")
-        if strength is None or settings["labels"] or settings["target"] != "label":
-            raise ValueError(f"data {kind!r} are drawn: a strength, and no labels, are needed")
-        data, rows = make_confounded(
-            kind,
-            root,
-            preferred={factor: known[factor] for factor in factors},
-            per_class=plan["per_class"],
-            strength=strength,
-            size=plan["size"],
-            seed=seed,
-            **plan.get("drawing", {}),
-        )
-    else:
-        options = {"target": settings["target"], "labels": settings["labels"]}
-        data = open_dataset(kind, root, size=plan["size"], confounders=factors, **options)
-        rows = find_confounded(data, factors, strength=strength, seed=seed)
+    if not settings["confounders"]:
+        raise ValueError(f"data {settings['data']!r}: which columns are the confounders?")
+    data, rows = (_draw if "preferred" in settings["plan"] else _read)(settings)
     stem = cache_stem(_network("erm", data, settings), data.images, cache_folder() / "stems")
     return dataclasses.replace(data, stem=stem), rows
+
+
+def _draw(settings: dict) -> tuple[Dataset, Rows]:
+    """Data that are made to measure."""
+    kind, factors, plan = (settings[key] for key in ("data", "confounders", "plan"))
+    known = plan["preferred"] | FURTHER.get(kind, {})
+    if unknown := set(factors) - set(known):
+        raise ValueError(f"confounders {sorted(unknown)}: expected some of {', '.join(known)}")
+    if settings["strength"] is None or settings["labels"] or settings["target"] != "label":
+        raise ValueError(f"data {kind!r} are drawn: a strength, and no labels, are needed")
+    if settings["reading"]:
+        raise ValueError(f"data {kind!r} are drawn by a plan: expected no options of reading")
+    return make_confounded(
+        kind,
+        settings["root"],
+        preferred={factor: known[factor] for factor in factors},
+        per_class=plan["per_class"],
+        strength=settings["strength"],
+        size=plan["size"],
+        seed=settings["seed"],
+        **plan.get("drawing", {}),
+    )
+
+
+def _read(settings: dict) -> tuple[Dataset, Rows]:
+    """Data that are as they are, of any kind that has `confounders`."""
+    factors, size = settings["confounders"], settings["plan"]["size"]
+    options = {"target": settings["target"], "labels": settings["labels"]} | settings["reading"]
+    data = open_dataset(
+        settings["data"], settings["root"], size=size, confounders=factors, **options
+    )
+    strength, seed = settings["strength"], settings["seed"]
+    return data, find_confounded(data, factors, strength=strength, seed=seed)
+
+
+def _train(
+    name: str, data: Dataset, rows: Rows, settings: dict, *, out: Path | None, device: str
+) -> tuple[MultiHead, dict]:
+    """One of `MODELS`, trained on its own rows, and the numbers of its training."""
+    prefix = "oracle_" if name == "oracle" else ""
+    own = {"train": rows[f"{prefix}train"], "val": rows[f"{prefix}val"]}
+    how = settings["plan"]["train"] | {"keep": "last", "seed": settings["seed"], "device": device}
+    method = _method(name, data, rows["train"], settings)
+    training = train_stage(name, method, data, own, out=out, **how)
+    return method.model, {"images": len(own["train"])} | training
+
+
+def _measure(model: MultiHead, data: Dataset, rows: Rows, settings: dict) -> dict:
+    """Every test split, and what the features hold."""
+    factors = settings["confounders"]
+    splits = {
+        test: evaluate(model, data, rows[test], factors)
+        | spurious_accuracy(model, data, rows, test, factors)
+        for test in TESTS
+    }
+    measures = settings["plan"].get("content")
+    return {"splits": splits} | content(model, data, rows["balanced"], factors, measures=measures)
 
 
 def _network(name: str, data: Dataset, settings: Mapping) -> MultiHead:

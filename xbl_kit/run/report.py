@@ -24,6 +24,15 @@ COLUMNS = {
     "activation_precision": "AP",
     "activation_precision_chance": "AP chance",
 }
+CONTENTS = {
+    "probe": ("probe", "accuracy"),
+    "null 95 %": ("probe", "null_95"),
+    "MLP probe": ("probe_mlp", "accuracy"),
+    "MLP null": ("probe_mlp", "null_95"),
+    "purity": ("purity", "purity"),
+    "chance": ("purity", "chance"),
+    "nats": ("information", None),
+}
 TITLES = {
     "accuracy": "accuracy",
     "worst_group": "accuracy of the worst group",
@@ -66,16 +75,11 @@ def summary(results: dict) -> pd.DataFrame:
 def contents(results: dict) -> pd.DataFrame:
     """What f_y holds of each factor (mimm-x): probes beside their null, purity, held-out nats."""
     rows = [
-        {
-            "model": model,
-            "factor": factor,
-            "probe": content["probe"][factor]["accuracy"],
-            "null 95 %": content["probe"][factor]["null_95"],
-            "MLP probe": content["probe_mlp"][factor]["accuracy"],
-            "MLP null": content["probe_mlp"][factor]["null_95"],
-            "purity": content["purity"][factor]["purity"],
-            "chance": content["purity"][factor]["chance"],
-            "nats": content["information"][factor],
+        {"model": model, "factor": factor}
+        | {
+            title: content[measure][factor] if key is None else content[measure][factor][key]
+            for title, (measure, key) in CONTENTS.items()
+            if measure in content
         }
         for model, content in results["models"].items()
         for factor in results["confounders"]

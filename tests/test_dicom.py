@@ -1,0 +1,267 @@
+"""DICOM files: pictures as a viewer shows them, faults in one line."""
+
+import csv
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pydicom
+import pytest
+from PIL import Image
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.sequence import Sequence
+from pydicom.uid import ExplicitVRLittleEndian, JPEGLSLossless, generate_uid
+
+from xbl_kit.data import DataError, open_dataset
+from xbl_kit.data.dicom import read_dicom
+from xbl_kit.data.picture import picture_size, read_frames, read_picture
+
+COMPUTED = "1.2.840.10008.5.1.4.1.1.1"  # Computed Radiography Image Storage
+REPORT = "1.2.840.10008.5.1.4.1.1.88.11"  # Basic Text SR Storage
+
+
+def write_dicom(path, pixels, *, kind=COMPUTED, syntax=ExplicitVRLittleEndian, **elements):
+    """A DICOM file of the stored values `pixels`; `elements` are set as they are."""
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = kind
+    meta.MediaStorageSOPInstanceUID = generate_uid()
+    meta.TransferSyntaxUID = syntax
+    data = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
+    data.SOPClassUID, data.SOPInstanceUID = kind, meta.MediaStorageSOPInstanceUID
+    data.PatientName = "Doe^Jane"
+    if pixels is not None:
+        data.Rows, data.Columns = pixels.shape[:2]
+        data.SamplesPerPixel = 3 if pixels.ndim == 3 else 1
+        data.PhotometricInterpretation = "RGB" if pixels.ndim == 3 else "MONOCHROME2"
+        if pixels.ndim == 3:
+            data.PlanarConfiguration = 0
+        data.BitsAllocated = data.BitsStored = 8 * pixels.dtype.itemsize
+        data.PixelRepresentation = int(pixels.dtype.kind == "i")
+        data.PixelData = pixels.tobytes()
+    for name, value in elements.items():
+        setattr(data, name, value)
+    data.HighBit = data.get("BitsStored", 1) - 1
+    # pydicom 2.4 and 3 are told in different words to write the file as the standard has it.
+    new = pydicom.__version_info__[0] >= "3"
+    if not new:
+        data.is_little_endian, data.is_implicit_VR = True, False
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # some of the values are wrong on purpose
+        data.save_as(path, **({"enforce_file_format": True} if new else {"write_like_original": 0}))
+    return path
+
+
+def _ramp(dtype=np.uint16, low=0, high=4095, shape=(12, 20)):
+    return np.linspace(low, high, shape[0] * shape[1]).reshape(shape).astype(dtype)
+
+
+def _naive(values, center, width, function="LINEAR"):
+    """DICOM PS3.3 C.11.2.1.2 and C.11.2.1.3, one value after the other, 0 to 255."""
+    out = np.zeros(values.shape)
+    for at, x in np.ndenumerate(values):
+        if function == "SIGMOID":
+            y = 1 / (1 + np.exp(-4 * (x - center) / width))
+        elif x <= center - 0.5 - (width - 1) / 2:
+            y = 0
+        elif x > center - 0.5 + (width - 1) / 2:
+            y = 1
+        else:
+            y = (x - (center - 0.5)) / (width - 1) + 0.5
+        out[at] = 255 * y
+    return out
+
+
+def _close(picture, expected):
+    assert picture.mode == "L"
+    np.testing.assert_allclose(np.asarray(picture, dtype=float), expected, atol=0.51)
+
+
+@pytest.mark.parametrize("function", ["LINEAR", "SIGMOID"])
+@pytest.mark.parametrize(
+    ("dtype", "low", "high", "bits"),
+    [
+        (np.uint8, 0, 255, 8),
+        (np.uint16, 0, 4095, 12),
+        (np.int16, -1000, 3000, 16),
+        (np.uint32, 5, 90_000, 17),
+    ],
+)
+def test_a_window(tmp_path, function, dtype, low, high, bits):
+    pixels, middle, width = _ramp(dtype, low, high), (low + high) // 3, (high - low) // 2
+    elements = {"WindowCenter": middle, "WindowWidth": width, "VOILUTFunction": function}
+    path = write_dicom(tmp_path / "a.dcm", pixels, BitsStored=bits, **elements)
+    _close(read_dicom(path), _naive(pixels.astype(float), middle, width, function))
+
+
+def test_rescale_then_the_first_of_two_windows(tmp_path):
+    pixels = _ramp()
+    path = write_dicom(
+        tmp_path / "a.dcm",
+        pixels,
+        BitsStored=12,
+        RescaleSlope="0.5",
+        RescaleIntercept="-1024",
+        WindowCenter=["0", "40"],
+        WindowWidth=["800", "10"],
+    )
+    _close(read_dicom(path), _naive(pixels * 0.5 - 1024, 0, 800))
+
+
+def test_monochrome_1_is_inverted(tmp_path):
+    pixels = _ramp()
+    window = {"WindowCenter": 2000, "WindowWidth": 3000, "BitsStored": 12}
+    path = write_dicom(
+        tmp_path / "a.dcm", pixels, PhotometricInterpretation="MONOCHROME1", **window
+    )
+    _close(read_dicom(path), 255 - _naive(pixels.astype(float), 2000, 3000))
+
+
+def test_eight_bits_without_a_window_stay_as_they_are(tmp_path):
+    pixels = _ramp(np.uint8, 30, 90)
+    assert np.array_equal(np.asarray(read_dicom(write_dicom(tmp_path / "a.dcm", pixels))), pixels)
+    path = write_dicom(tmp_path / "b.dcm", pixels, PhotometricInterpretation="MONOCHROME1")
+    assert np.array_equal(np.asarray(read_dicom(path)), 255 - pixels)
+    signed = _ramp(np.int8, -128, 127)
+    path = write_dicom(tmp_path / "c.dcm", signed)
+    assert np.array_equal(np.asarray(read_dicom(path)), (signed.astype(int) + 128))
+
+
+@pytest.mark.parametrize("window", [{}, {"WindowCenter": "", "WindowWidth": ""}, {"width": 0}])
+def test_no_window_means_a_robust_range(tmp_path, window):
+    if "width" in window:
+        window = {"WindowCenter": 2000, "WindowWidth": 0}
+    pixels = _ramp(high=2000)
+    pixels[0, 0] = 60_000  # a marker
+    path = write_dicom(tmp_path / "a.dcm", pixels, **window)
+    low, high = np.percentile(pixels, [1, 99])
+    _close(read_dicom(path), 255 * np.clip((pixels - low) / (high - low), 0, 1))
+
+
+def test_a_lookup_table_comes_before_the_window(tmp_path):
+    pixels = _ramp(high=255)
+    table = Dataset()
+    table.LUTDescriptor = [256, 0, 12]
+    table.LUTData = [4095 - 16 * i for i in range(256)]
+    table["LUTDescriptor"].VR = table["LUTData"].VR = "US"
+    elements = {"VOILUTSequence": Sequence([table]), "WindowCenter": 10, "WindowWidth": 2}
+    path = write_dicom(tmp_path / "a.dcm", pixels, BitsStored=12, **elements)
+    _close(read_dicom(path), (4095 - 16.0 * pixels) * 255 / 4095)
+
+
+def test_colours_become_grey_as_pillow_has_it(tmp_path):
+    pixels = np.random.default_rng(0).integers(256, size=(8, 10, 3), dtype=np.uint8)
+    path = write_dicom(tmp_path / "a.dcm", pixels)
+    _close(read_dicom(path), np.asarray(Image.fromarray(pixels).convert("L")))
+
+
+def test_pixels_are_made_square(tmp_path):
+    pixels = np.repeat(_ramp(np.uint8, 0, 255, (1, 20)), 12, axis=0)
+    for spacing, size in (
+        ({"PixelSpacing": ["0.4", "0.2"]}, (20, 24)),
+        ({"ImagerPixelSpacing": ["0.1", "0.2"]}, (40, 12)),
+        ({"PixelAspectRatio": ["2", "1"]}, (20, 24)),
+        ({"PixelSpacing": ["0.2", "0.2"], "PixelAspectRatio": ["2", "1"]}, (20, 12)),
+        ({"PixelSpacing": ["0", "0.2"]}, (20, 12)),
+    ):
+        path = write_dicom(tmp_path / "a.dcm", pixels, **spacing)
+        assert read_dicom(path).size == picture_size(path) == size
+
+
+def test_a_file_is_known_by_its_first_bytes_or_its_name(tmp_path):
+    pixels = _ramp(np.uint8, 0, 255)
+    path = write_dicom(tmp_path / "without_a_suffix", pixels)
+    assert np.array_equal(np.asarray(read_picture(path)), pixels)
+    assert read_frames(path, 8).shape == (1, 8, 8)
+    named = tmp_path / "a.DCM"
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    named.write_bytes((tmp_path / "a.png").read_bytes())
+    with pytest.raises(
+        DataError, match=r"a\.DCM: named \.DCM, but not DICOM: it begins with b'.x89"
+    ):
+        read_picture(named)
+    with pytest.raises(DataError, match=r"absent\.dcm: no such file"):
+        read_picture(tmp_path / "absent.dcm")
+
+
+def _truncated(path):
+    write_dicom(path, _ramp())
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def _without_bits(path):
+    write_dicom(path, _ramp())
+    data = pydicom.dcmread(path)
+    del data.BitsAllocated
+    data.save_as(path)
+
+
+def _compressed(path):
+    fragments = pydicom.encaps.encapsulate([b"\xff\xd8\xff\xf7nothing"])
+    write_dicom(path, _ramp(), syntax=JPEGLSLossless, PixelData=fragments)
+    # pixels that are compressed must say so
+    data = pydicom.dcmread(path)
+    data["PixelData"].is_undefined_length = True
+    data.save_as(path)
+
+
+@pytest.mark.parametrize(
+    ("write", "words"),
+    [
+        (
+            lambda path: write_dicom(path, None, kind=REPORT),
+            r"DICOM without pixels \(Basic Text SR",
+        ),
+        (lambda path: write_dicom(path, _ramp(), NumberOfFrames=3), "3 frames in one DICOM file"),
+        (
+            lambda path: write_dicom(path, _ramp(), PhotometricInterpretation="PALETTE COLOR"),
+            "photometric interpretation PALETTE COLOR, expected one of MONOCHROME1",
+        ),
+        (
+            lambda path: write_dicom(path, np.zeros((4, 4, 3), dtype=np.uint16)),
+            "colours of 16 bits, expected 8",
+        ),
+        (_truncated, r"not a readable DICOM file \(.*(length|bytes)"),
+        (_without_bits, r"not a readable DICOM file \(.*Bits ?Allocated"),
+        (_compressed, r"cannot be decompressed \(JPEG-LS Lossless.*`pip install pylibjpeg"),
+        (lambda path: path.write_bytes(b"\0" * 128 + b"DICM" + b"no"), "DICOM"),
+    ],
+)
+def test_a_fault_is_one_line(tmp_path, write, words):
+    path = tmp_path / "a.dcm"
+    write(path)
+    with pytest.raises(DataError, match=rf"a\.dcm: .*{words}") as error:
+        read_picture(path)
+    assert "\n" not in str(error.value)
+
+
+def test_too_large_a_picture(tmp_path, monkeypatch):
+    path = write_dicom(tmp_path / "a.dcm", _ramp())
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 200)
+    with pytest.raises(DataError, match=r"a\.dcm: too large a picture: 20 x 12 pixels"):
+        read_picture(path)
+
+
+def test_odd_files_are_read_without_a_warning_in_many_threads(tmp_path):
+    odd = {"WindowCenter": "128.000000000000000001", "WindowWidth": "200"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        path = write_dicom(tmp_path / "a.dcm", _ramp(high=255), **odd, PixelData=bytes(600))
+    before = list(warnings.filters)
+    with ThreadPoolExecutor(8) as pool:
+        pictures = list(pool.map(read_dicom, [path] * 100))
+    assert len(pictures) == 100 and warnings.filters == before
+
+
+def test_a_table_of_dicom_images(tmp_path):
+    for i in range(4):
+        write_dicom(tmp_path / f"{i}.dcm", np.roll(_ramp(np.uint8, 0, 255), 30 * i))
+        mask = np.zeros((12, 20), dtype=np.uint8)
+        mask[:, :10] = 255
+        Image.fromarray(mask).save(tmp_path / f"{i}.png")
+    with (tmp_path / "metadata.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["image", "label", "mask"])
+        writer.writerows([f"{i}.dcm", "ab"[i % 2], f"{i}.png"] for i in range(4))
+    data = open_dataset("table", tmp_path, size=8)
+    assert data.images.shape == (4, 8, 8)
+    assert data.masks["lungs"][:, :, :4].all() and not data.masks["lungs"][:, :, 4:].any()

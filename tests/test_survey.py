@@ -1,0 +1,162 @@
+"""A data set described before training: counts, biases beside chance, leakage, a data card."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from test_table import _rows, _write
+
+from xbl_kit.cli import main
+from xbl_kit.data import describe, open_dataset
+from xbl_kit.data.dataset import table_of
+from xbl_kit.run import check_data, describe_data
+
+
+def _table(**columns):
+    return pd.DataFrame({name: [str(v) for v in values] for name, values in columns.items()})
+
+
+def test_cramers_v_and_nats_of_a_two_by_two_table_by_hand():
+    label, sex = "a" * 50 + "b" * 50, "f" * 40 + "m" * 10 + "f" * 20 + "m" * 30
+    found = describe.bias_table(_table(label=label, sex=sex), "label").loc["sex"]
+    chi = (40 * 30 - 10 * 20) ** 2 * 100 / (50 * 50 * 60 * 40)
+    assert found["Cramer's V"] == pytest.approx(math.sqrt(chi / 100))
+    joint = {"af": 0.4, "am": 0.1, "bf": 0.2, "bm": 0.3}
+    nats = sum(p * math.log(p / (0.5 * {"f": 0.6, "m": 0.4}[k[1]])) for k, p in joint.items())
+    assert found["nats"] == pytest.approx(nats)
+    assert found["share of label"] == pytest.approx(nats / math.log(2))
+    assert 0 < found["V by chance"] < found["Cramer's V"]
+
+
+def test_what_is_independent_stays_below_chance_and_what_is_the_label_is_1():
+    label = ["a", "b"] * 100
+    rows = _table(label=label, even=["x", "x", "y", "y"] * 50, twin=label, one=["c"] * 200)
+    found = describe.bias_table(rows, "label")
+    assert list(found.index) == ["twin", "even"], "sorted; a column of one value is no column"
+    assert found.loc["twin", "Cramer's V"] == found.loc["twin", "share of label"] == 1
+    assert found.loc["even", "Cramer's V"] == 0 < found.loc["even", "V by chance"]
+
+
+def test_unknown_cells_counter_rows_reserved_columns_and_free_text_are_left_out():
+    rows = _table(
+        label=["a"] * 20 + ["b"] * 20 + ["a"] * 20,
+        sex=["f"] * 20 + ["m"] * 18 + [""] * 2 + ["m"] * 20,
+        counter=[0] * 40 + [1] * 20,
+        patient=range(60),
+        remark=[f"text {i}" for i in range(60)],
+        age=[*range(20), *range(60, 100)],
+    )
+    found = describe.bias_table(rows, "label")
+    assert set(found.index) == {"sex", "age"}
+    assert found.loc["sex", "Cramer's V"] == 1 and found.loc["sex", "unknown"] == 2
+    assert found.loc["age", "levels"] == 4 and found.loc["age", "Cramer's V"] == 1
+    shares = describe.shares(rows, "label", ["sex", "age"])
+    assert shares["sex"].loc["b", "m"] == 1 and shares["age"].sum(axis=1).tolist() == [1, 1]
+
+
+def test_leaks_are_told():
+    rows = _table(label="aab", patient="112", split=["train", "test", "test"])
+    told = describe.leaks(rows, "label")
+    assert told[0] == "2 patients have 3 images, 2 at most." and told[1].startswith("0 patients")
+    assert told[2] == "1 patients have images in several splits."
+    assert describe.leaks(rows.assign(label=["a", "b", "b"]), "label")[1].startswith("1 patients")
+    assert "No patients are named" in describe.leaks(rows[["label"]], "label")[0]
+
+
+def test_the_table_of_a_data_set_says_what_the_data_set_says(small_cohort):
+    rows = table_of(small_cohort)
+    assert set(rows) == {"label", "age", "sex", "site", "patient", "split"}
+    row = 17
+    assert rows["label"][row] == small_cohort.classes[small_cohort.label[row]]
+    assert rows["sex"][row] == ("female", "male")[small_cohort.confounders["sex"][row]]
+    counts = describe.counts(rows, "label")
+    assert counts["images"].tolist() == [32] * 4 and counts["split train"].tolist() == [16] * 4
+
+
+def test_a_data_set_is_described_and_gets_a_card(tmp_path):
+    rows = _rows()
+    rows[1]["sex"] = "a|b"
+    found = describe_data("table", _write(tmp_path / "mine", rows), out=tmp_path / "out")
+    assert found.counts["images"].tolist() == [3, 3] and "(pixels)" not in found.bias.index
+    card = (tmp_path / "out/data-card.md").read_text()
+    assert card.startswith("# Data card: mine") and "`label`: ill, well" in card
+    assert "| ill | 3 | 3 | 3 | 0 |" in card and "| sex | " in card
+    assert (tmp_path / "out/bias.png").read_bytes().startswith(b"\x89PNG")
+    assert describe_data("table", tmp_path / "mine", target="sex").counts.index.tolist() == [
+        "",
+        "F",
+        "M",
+        "a|b",
+    ]
+
+
+def test_the_size_of_the_pictures_can_be_the_bias(tmp_path):
+    root = _write(tmp_path)
+    for number in (0, 2, 4):
+        Image.open(root / f"images/{number}.png").resize((40, 32)).save(
+            root / f"images/{number}.png"
+        )
+    found = describe_data("table", root)
+    assert found.bias.loc["(pixels)", "Cramer's V"] == 1 and "(file type)" not in found.bias.index
+
+
+def test_a_table_with_nothing_but_images_and_labels_is_described(tmp_path):
+    rows = [{"image": row["image"], "label": row["label"]} for row in _rows()]
+    found = describe_data("table", _write(tmp_path, rows), out=tmp_path / "out")
+    assert found.bias.empty and not (tmp_path / "out/bias.png").exists()
+    assert "No column" in (tmp_path / "out/data-card.md").read_text()
+
+
+def test_phantoms_are_described_too(capsys, tmp_path, monkeypatch):
+    small = {"per_cell": {"train": 4, "val": 1, "test": 1}, "size": 32}
+    assert describe_data("phantom", **small).bias["Cramer's V"].max() < 0.5
+    with pytest.raises(ValueError, match="'phantom' are made, not found"):
+        check_data("phantom")
+
+
+def test_the_command_lists_every_fault_and_exits_with_1(tmp_path, capsys):
+    rows = _rows()
+    rows[2]["split"], rows[3]["image"] = "x", "images/9.png"
+    root = _write(tmp_path, [{"split": "train"} | row for row in rows])
+    assert main(["data", "check", "--data", "table", "--root", str(root)]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert any("line 4: split is 'x', expected one of train, val, test" in line for line in lines)
+    assert any("images/9.png: no such file" in line for line in lines)
+    assert lines[-1] == f"{root}: {len(lines) - 1} faults found"
+    assert main(["data", "check", "--data", "table", "--root", str(root), "--json"]) == 1
+    faults = json.loads(capsys.readouterr().out)
+    assert len(faults) == len(lines) - 1 and {"where", "what", "row"} == set(faults[0])
+    assert main(["data", "check", "--data", "table", "--root", str(tmp_path / "absent")]) == 1
+    assert "absent: no such folder" in capsys.readouterr().out
+
+
+def test_the_command_says_that_all_is_well_and_describes(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    root = str(_write(tmp_path / "mine"))
+    generator = np.random.default_rng(0)
+    for path in Path(root, "images").iterdir():
+        Image.fromarray(generator.integers(256, size=(16, 20), dtype=np.uint8)).save(path)
+    assert main(["data", "check", "--data", "table", "--root", root]) == 0
+    assert capsys.readouterr().out == f"{root}: no fault found\n"
+    assert main(["data", "describe", "--data", "table", "--root", root]) == 0
+    told = capsys.readouterr()
+    assert "Cramer's V" in told.out and "3 patients have 6 images" in told.out and not told.err
+    assert (tmp_path / "build/describe-table/data-card.md").exists()
+    for arguments in (["data", "check"], ["data", "check", "--data", "phantom"], ["data"]):
+        with pytest.raises(SystemExit) as stop:
+            main(arguments)
+        assert stop.value.code == 2
+
+
+def test_faulty_rows_are_left_out_when_asked_and_counted(tmp_path):
+    rows = _rows()
+    rows[3]["image"] = "images/9.png"
+    root = _write(tmp_path, rows)
+    with pytest.warns(UserWarning, match="1 of 6 rows left out"):
+        data = open_dataset("table", root, size=8, skip_faulty=True)
+    assert len(data) == 5 and data.images[:, 3, 3].tolist() == [0, 40, 80, 160, 200]
+    assert np.array_equal(data.label, [0, 1, 0, 0, 1])
