@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 from xbl_kit.data.check import faults_before_decoding
 from xbl_kit.data.dataset import Dataset
 from xbl_kit.data.fault import DataError
-from xbl_kit.data.files import in_parallel, read_row
+from xbl_kit.data.files import in_parallel, row_reader
 from xbl_kit.data.listing import Listing
 from xbl_kit.storage import cache_folder, write_whole
 
@@ -59,7 +59,7 @@ def number(column: np.ndarray) -> tuple[tuple[str, ...], torch.Tensor]:
 def _decoded(
     listing: Listing, size: int, digests: list[bytes]
 ) -> UInt8[np.ndarray, "n planes size size"]:
-    """What `read_row` gives of every row, one below the other, mapped read-only."""
+    """What a `row_reader` gives of every row, one below the other, mapped read-only."""
     read = listing.read if isinstance(listing.read, partial) else partial(listing.read)
     how = f"{FORMAT} {size} {read.func.__name__} {sorted(read.keywords.items())}"
     key = hashlib.blake2b(how.encode() + b"".join(digests), digest_size=16).hexdigest()
@@ -71,7 +71,7 @@ def _decoded(
         header = {"descr": "|u1", "fortran_order": False, "shape": shape}
         with partial_path.open("wb") as file:
             np.lib.format.write_array_header_1_0(file, header)
-            rows = in_parallel(lambda row: read_row(listing, row, size), len(listing), "decoding")
+            rows = in_parallel(row_reader(listing, size), len(listing), "decoding")
             for found in rows:
                 file.write(found.tobytes())
 

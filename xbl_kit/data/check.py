@@ -8,7 +8,7 @@ from jaxtyping import Bool, UInt8
 from scipy.fft import dctn
 
 from xbl_kit.data.fault import DataError, Fault
-from xbl_kit.data.files import find_files, in_parallel, read_row
+from xbl_kit.data.files import find_files, in_parallel, row_reader
 from xbl_kit.data.listing import Listing
 from xbl_kit.data.rows import faults_in_rows
 
@@ -48,17 +48,20 @@ def faults_before_decoding(listing: Listing) -> tuple[list[Fault], list[bytes]]:
 
 def faults_that_matter(listing: Listing) -> tuple[list[Fault], dict[int, np.ndarray]]:
     """What `read_listing` would refuse, and the looks, as bits, of the rows that can be read."""
-    faults, _ = faults_before_decoding(listing)
+    faults, digests = faults_before_decoding(listing)
     bad = {fault.row for fault in faults}
     looks = {}
+    read = row_reader(listing, SMALL)
 
     def look(row: int) -> list[Fault]:
-        if row in bad:
+        if not digests[row]:
             return []
         try:
-            looks[row] = _look(read_row(listing, row, SMALL)[:, 0])
+            images = read(row)[:, 0]
         except DataError as error:
             return list(error.faults)
+        if row not in bad:
+            looks[row] = _look(images)
         return []
 
     for found in in_parallel(look, len(listing), "decoding"):

@@ -41,20 +41,20 @@ def in_parallel(work: Callable[[int], object], n: int, title: str) -> Iterator:
 
 
 def find_files(listing: Listing) -> tuple[list[bytes], list[Fault]]:
-    """For every row a hash of its image's and mask's contents, and what files cannot be had."""
+    """A hash of each row's image and mask, b"" where one cannot be had, and why it cannot be."""
     columns = [(name, listing.rows[name].tolist()) for name in PATHS if name in listing.rows]
     roots = [root.resolve() for root in listing.roots]
     faults: list[Fault] = []
 
     def digest(row: int) -> bytes:
-        found = b""
+        found = []
         for name, paths in columns:
             content = _content(paths[row], roots)
             if isinstance(content, str):
                 faults.append(Fault(listing.where[row], f"{name} {content}", row))
             else:
-                found += hashlib.blake2b(content, digest_size=16).digest()
-        return found
+                found.append(hashlib.blake2b(content, digest_size=16).digest())
+        return b"".join(found) if len(found) == len(columns) else b""
 
     digests = list(in_parallel(digest, len(listing), "reading files"))
     return digests, sorted(faults, key=lambda fault: fault.row)
@@ -79,17 +79,24 @@ def _content(path: str, roots: list[Path]) -> bytes | str:
         return f"{path}: {'a loop of links' if loop else f'cannot be read ({error.strerror})'}"
 
 
-def read_row(listing: Listing, row: int, size: int) -> UInt8[np.ndarray, "frames planes size size"]:
-    """The images of a row's file, and as a second plane its mask (0 or 1) where there are masks.
+def row_reader(
+    listing: Listing, size: int
+) -> Callable[[int], UInt8[np.ndarray, "frames planes size size"]]:
+    """A function that gives, of a row, the images of its file, and its mask as a second plane.
 
-    Raises DataError naming the file.
+    Masks are 0 or 1. The function raises DataError naming the file.
     """
-    image = Path(listing.rows["image"][row])
-    try:
-        planes = [listing.read(image, size)]
-        if "mask" in listing.rows:
-            mask = read_mask(Path(listing.rows["mask"][row]), size, image)
-            planes.append(mask[None].astype(np.uint8))
-    except DataError as error:
-        raise DataError(*(fault._replace(row=row) for fault in error.faults)) from None
-    return np.stack(planes, axis=1)
+    images = listing.rows["image"].tolist()
+    masks = listing.rows["mask"].tolist() if "mask" in listing.rows else None
+
+    def read(row: int) -> np.ndarray:
+        image = Path(images[row])
+        try:
+            planes = [listing.read(image, size)]
+            if masks:
+                planes.append(read_mask(Path(masks[row]), size, image)[None].astype(np.uint8))
+        except DataError as error:
+            raise DataError(*(fault._replace(row=row) for fault in error.faults)) from None
+        return np.stack(planes, axis=1)
+
+    return read
