@@ -90,9 +90,9 @@ def reproduce_mimm(
 
     Raises ValueError for settings or data that are of no use.
     """
-    if unknown := set(models) - set(MODELS) or not models:
-        given = sorted(unknown) if models else "[]"
-        raise ValueError(f"models {given}: expected some of {', '.join(MODELS)}")
+    if not models or set(models) - set(MODELS):
+        wrong = sorted(set(models) - set(MODELS))
+        raise ValueError(f"models {wrong}: expected some of {', '.join(MODELS)}")
     if data not in KINDS:
         raise ValueError(f"data {data!r}: expected one of {', '.join(KINDS)}")
     settings = {
@@ -113,11 +113,25 @@ def reproduce_mimm(
     }
     if resume and (finished := finished_run(out, settings)):
         return finished
+    return _run(settings, out, resume=resume, device=device)
+
+
+def open_mimm(out: Path, results: dict, settings: dict) -> Run:
+    """What a finished run of this experiment left in `out`; see `run.open_run`."""
+    data, rows = _open(settings)
+    models = {name: _network(name, data, settings) for name in settings["models"]}
+    for name, model in models.items():
+        load_model(model, out / f"model-{name}.safetensors")
+    return Run(results, data, rows, models)
+
+
+def _run(settings: dict, out: str | Path | None, *, resume: bool, device: str) -> dict:
+    """Train and measure every model of `settings`; write results and figures."""
     with first_process_first(device):
         dataset, rows = _open(settings)
         out = open_folder(out, settings, resume)
     found, trained = {}, {}
-    for name in models:
+    for name in settings["models"]:
         trained[name], training = _train(name, dataset, rows, settings, out=out, device=device)
         found[name] = {"train": training} | _measure(trained[name], dataset, rows, settings)
     results = {
@@ -132,15 +146,6 @@ def reproduce_mimm(
         draw_mimm(results, drawn, dataset, rows["balanced"], out)
         write_json(out / "results.json", results)
     return results
-
-
-def open_mimm(out: Path, results: dict, settings: dict) -> Run:
-    """What a finished run of this experiment left in `out`; see `run.open_run`."""
-    data, rows = _open(settings)
-    models = {name: _network(name, data, settings) for name in settings["models"]}
-    for name, model in models.items():
-        load_model(model, out / f"model-{name}.safetensors")
-    return Run(results, data, rows, models)
 
 
 def _planned(
