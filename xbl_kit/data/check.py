@@ -133,4 +133,5 @@ def _conflict(listing: Listing, row: int, other: int) -> str:
 
 
 def _fault(listing: Listing, row: int, what: str) -> Fault:
-    return Fault(f"{listing.where[row]} ({listing.rows['image'][row]})", what, row)
+    where, image = listing.where[row], listing.rows["image"][row]
+    return Fault(where if image.endswith(where) else f"{where} ({image})", what, row)

@@ -83,7 +83,7 @@ def list_images(
     return select(listing, target=target, labels=labels, confounders=confounders)
 
 
-def _check_call(kind: str, root: str | Path | None, source: Callable, options: dict) -> None:
+def _check_call(kind: str, root: Root, source: Callable, options: dict) -> None:
     if root is None:
         raise ValueError(f"data {kind!r} is read from a folder: no root was given")
     known = [name for name in signature(source).parameters if name != "root"]
