@@ -223,3 +223,14 @@ def test_what_is_written_is_read_again(tmp_path, small_cohort):
     for factor, level in cohort.confounders.items():
         assert torch.equal(again.confounders[factor], level)
     assert torch.equal(again.patient[:, None] == again.patient, torch.eye(len(again)) == 1)
+
+
+def test_the_sample_is_what_the_phantom_draws(tmp_path):
+    """`data/sample`: pneumonia goes with age, and twelve healthy children break the bias."""
+    sample = open_dataset("table", Path(__file__).resolve().parents[1] / "data/sample", size=96)
+    cells = np.array([[47, 0], [47, 0], [47, 12], [0, 47]])
+    drawn = open_dataset("phantom", per_cell={"": cells}, size=96, seed=0)
+    assert len(sample) == 200 and np.abs(sample.images - drawn.images.astype(int)).max() <= 1
+    assert torch.equal(sample.label, drawn.label) and sample.counter.sum() == 12
+    again = write_table(dataclasses.replace(drawn, counter=sample.counter), tmp_path)
+    assert list(again) == "label age sex site patient counter image mask".split()
