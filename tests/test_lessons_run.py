@@ -11,6 +11,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 ROOT = Path(__file__).resolve().parents[1]
 LESSONS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+RUNS = ("start-here", "mimm-x", "own")  # what lessons 00, 04 and 06 train
 NOT_COPIED = shutil.ignore_patterns("cache", "downloads", ".ipynb_checkpoints", "__pycache__")
 
 
@@ -28,7 +29,7 @@ def listing(kit: Path) -> dict[str, tuple]:
 
 
 def copied(root: Path, kit: Path) -> None:
-    """Copy what lessons read; all is read-only but `build/`, where lesson 00's training lies."""
+    """Copy what lessons read; all is read-only but `build/`, where trainings lie that were made."""
     for folder in ("notebooks", "data", "benchmarks", "docs"):
         if (root / folder).is_dir():
             shutil.copytree(root / folder, kit / folder, ignore=NOT_COPIED)
@@ -36,8 +37,9 @@ def copied(root: Path, kit: Path) -> None:
         if file.is_file():
             shutil.copy(file, kit)
     (kit / "build").mkdir()
-    if (root / "build" / "start-here").is_dir():
-        shutil.copytree(root / "build" / "start-here", kit / "build" / "start-here")
+    for run in RUNS:
+        if (root / "build" / run).is_dir():
+            shutil.copytree(root / "build" / run, kit / "build" / run)
     for path in outside_build(kit):
         path.chmod(path.stat().st_mode & 0o555)
 
