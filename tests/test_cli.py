@@ -36,6 +36,8 @@ def test_json_is_results_json(tmp_path, capsys, monkeypatch):
         ["reproduce", "exbl", "--seed", "one"],
         ["reproduce", "exbl", "--region", "0.1,left,1,1"],
         ["reproduce", "exbl", "--preset", "huge"],
+        ["reproduce", "exbl", "--option", "views"],
+        ["reproduce", "exbl", "--option", "size=64"],
     ],
 )
 def test_wrong_usage_exits_with_2(arguments, capsys):
@@ -53,6 +55,7 @@ def test_wrong_usage_exits_with_2(arguments, capsys):
         (["--exemplars", "absent.npz"], "absent.npz: no such exemplar file"),
         (["--weights", "absent.pth"], "small_cnn, expected None"),
         (["--preset", "paper", "--weights", "absent.pth"], "absent.pth: no such weights file"),
+        (["--option", "views=AP"], "expected no options of reading"),
         (["--region", "heart"], "region 'heart'"),
         (["--region", "0.5,0,0.1,1"], "expected left < right"),
     ],

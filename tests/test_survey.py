@@ -116,6 +116,10 @@ def test_phantoms_are_described_too(capsys, tmp_path, monkeypatch):
     assert describe_data("phantom", **small).bias["Cramer's V"].max() < 0.5
     with pytest.raises(ValueError, match="'phantom' are made, not found"):
         check_data("phantom")
+    with pytest.raises(ValueError, match="no column 'diagnosis', but label, age, sex, site"):
+        describe_data("phantom", target="diagnosis", **small)
+    with pytest.raises(ValueError, match="'phantom' has no option 'colour', expected per_cell"):
+        describe_data("phantom", colour="red")
 
 
 def test_the_command_lists_every_fault_and_exits_with_1(tmp_path, capsys):

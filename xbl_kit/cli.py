@@ -10,6 +10,8 @@ from pathlib import Path
 
 from xbl_kit import __version__
 
+# What experiments set themselves, not to be given by --option.
+TAKEN = {"size": "the size is set by the experiment", "confounders": "use --confounders"}
 # As in `xbl_kit.data`, which is not imported here: torch takes seconds and `--help` should not.
 LISTED = ("table", "radiography", "chexpert", "mri")
 
@@ -200,6 +202,8 @@ def _option(text: str) -> tuple[str, object]:
     key, equals, value = text.partition("=")
     if not (key and equals):
         raise argparse.ArgumentTypeError(f"{text!r}: expected KEY=VALUE")
+    if key in TAKEN:
+        raise argparse.ArgumentTypeError(f"{text!r}: {TAKEN[key]}")
     values = [_value(part) for part in value.split(",")]
     return key, values if len(values) > 1 else values[0]
 

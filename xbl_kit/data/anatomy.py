@@ -2,25 +2,23 @@
 
 Patient coordinates: `u` to the right of the image (the patient's left), `v` downwards; the frame
 spans -1..1. `s` = |u| is the distance from the midline, `px` the width of a pixel. Organs are
-implicit shapes: their "depth" says how far inside a pixel lies (negative: outside), and `_edge`
+implicit shapes: their "depth" says how far inside a pixel lies (negative: outside), and `edge`
 turns it into a soft edge, so any image size shows the same patient. Nothing is blurred
 afterwards: what a sign does not touch stays the same, bit for bit.
 """
 
-import math
-
 import numpy as np
 
-# Attenuation of a breast; of the dense zones beside a growth plate; the share of the bone's
-# attenuation that is missing in the plate itself; and the attenuation of a catheter.
-BREAST, CALCIFICATION, PHYSIS, CATHETER = 0.085, 0.20, 1.0, 0.45
+from xbl_kit.data.arms import add_arms, add_shoulder_girdle
+from xbl_kit.data.geometry import crop, edge, ellipse, join, patient_frame, periodic, ridge
+
+# Attenuation of a breast and of a catheter.
+BREAST, CATHETER = 0.085, 0.45
 
 # Boxes (u0, u1, v0, v1) that hold all of an organ: drawing only there saves most of the time.
 CHEST = (-0.74, 0.74, -0.80, 0.88)
 ABDOMEN = (-1.2, 1.2, 0.28, 1.5)
 MIDLINE = (-0.16, 0.16, -1.5, 1.5)
-SHOULDERS = (-0.95, 0.95, -0.85, 0.20)
-ARM = (0.48, 1.60, -0.85, 1.50)
 LINE = (-0.30, 0.70, -1.5, 0.40)
 
 
@@ -30,17 +28,17 @@ def draw(p, size, *, female, open_plate, disease=None, line=False):
     `disease(u, s, v)` gives the attenuation that a disease adds; only the lungs show it.
     """
     px = 2 / size
-    u, v = _patient_frame(p, size)
+    u, v = patient_frame(p, size)
     density = _soft_tissue(u, v, p, px)
     _add_abdomen(density, u, v, p)
     lungs = np.zeros((size, size), bool)
-    box = _crop(p, size, CHEST)
+    box = crop(p, size, CHEST)
     density[box], lungs[box] = _chest(
         density[box], u[box].copy(), v[box].copy(), p, px, female=female, disease=disease
     )
     _add_spine_and_airway(density, u, v, p, px)
-    _add_shoulder_girdle(density, u, v, p, px)
-    humerus = _add_arms(density, u, v, open_plate, p, px)
+    add_shoulder_girdle(density, u, v, p, px)
+    humerus = add_arms(density, u, v, open_plate, p, px)
     if line:
         _add_line(density, u, v, p, px)
     return density, lungs, humerus
@@ -51,7 +49,7 @@ def _chest(density, u, v, p, px, *, female, disease):
     s = np.abs(u)
     heart = _heart(u, v, p)
     lung = _lung(u, s, v, heart, p)
-    air = _edge(lung, 0.012 + px)
+    air = edge(lung, 0.012 + px)
     if female:
         density = density + _breasts(s, v, p)
     density = density * (1 - (0.71 + 0.05 * p["lucency"]) * air * np.clip(0.84 + 1.5 * lung, 0, 1))
@@ -63,60 +61,6 @@ def _chest(density, u, v, p, px, *, female, disease):
     return density, lung > 0
 
 
-# -- geometry ---------------------------------------------------------------------------------
-
-
-def _patient_frame(p, size):
-    """Coordinates (u, v) of every pixel: shifted, rotated in the plane, scaled."""
-    x = ((np.arange(size, dtype=np.float32) + 0.5) * (2 / size) - 1).astype(np.float32)
-    cos, sin = math.cos(p["tilt"]) / p["zoom"], math.sin(p["tilt"]) / p["zoom"]
-    dx, dy = x - p["shift_x"], (x - p["shift_y"])[:, None]
-    return cos * dx + sin * dy, cos * dy - sin * dx
-
-
-def _crop(p, size, box):
-    """Slices of the pixels that cover the box (u0, u1, v0, v1)."""
-    cos, sin = math.cos(p["tilt"]) * p["zoom"], math.sin(p["tilt"]) * p["zoom"]
-    corners = [(u, v) for u in box[:2] for v in box[2:]]
-    x = [cos * u - sin * v + p["shift_x"] for u, v in corners]
-    y = [sin * u + cos * v + p["shift_y"] for u, v in corners]
-    top, bottom, left, right = (
-        min(size, max(0, round((c + 1) * size / 2))) for c in (min(y), max(y), min(x), max(x))
-    )
-    return slice(top, bottom), slice(left, right)
-
-
-def _edge(depth, width):
-    """0 outside, 1 inside, linear over `width` around the border."""
-    return np.clip(depth * (1 / width) + 0.5, 0, 1)
-
-
-def _ridge(distance, half_width):
-    """1 on a line, falling to exactly 0 at `half_width` from it."""
-    return np.clip(1 - np.square(distance * (1 / half_width)), 0, 1)
-
-
-def periodic(level):
-    """Distance of `level` from the nearest whole number, 0..0.5."""
-    return np.abs(level - np.rint(level))
-
-
-def ellipse(u, v, centre, axes, turn=0.0):
-    """Depth inside an ellipse: its smaller half-axis / 2 at the centre, 0 on the border."""
-    cos, sin, top = math.cos(turn), math.sin(turn), 0.5 * min(axes)
-    a, b = top / axes[0] ** 2, top / axes[1] ** 2
-    du, dv = u - centre[0], v - centre[1]
-    depth = du * (-(a * cos * cos + b * sin * sin) * du - (2 * (a - b) * cos * sin) * dv)
-    depth -= (a * sin * sin + b * cos * cos) * np.square(dv)
-    return depth + top
-
-
-def _join(a, b, blend):
-    """Union of two depths, rounded where they meet."""
-    fillet = np.square(np.clip(blend - np.abs(a - b), 0, blend))
-    return np.maximum(a, b) + (0.25 / blend) * fillet
-
-
 # -- trunk ------------------------------------------------------------------------------------
 
 
@@ -126,18 +70,18 @@ def _soft_tissue(u, v, p, px):
     flank = p["trunk_width"] + 0.03 * v + 1.3 * np.square(np.clip(-0.1 - v, 0, 0.4))
     trapezius = v - (p["shoulder_height"] - 0.42) - p["shoulder_slope"] * s
     neck = np.minimum(p["neck_width"] - s - 0.12 * np.clip(v + 0.8, -0.2, 0.2), -0.5 - v)
-    trunk = -_join(s - flank, -trapezius, 0.2)  # rounded at the shoulder
-    depth = _join(trunk, neck, 0.14)
-    return _edge(depth, 0.02 + px) * np.clip(0.45 + 4 * depth, 0, 1) * (0.74 - 0.6 * np.square(s))
+    trunk = -join(s - flank, -trapezius, 0.2)  # rounded at the shoulder
+    depth = join(trunk, neck, 0.14)
+    return edge(depth, 0.02 + px) * np.clip(0.45 + 4 * depth, 0, 1) * (0.74 - 0.6 * np.square(s))
 
 
 def _add_abdomen(density, u, v, p):
     """Thicker below the diaphragm, but for a gas bubble in the stomach."""
-    crop = _crop(p, len(density), ABDOMEN)
-    u, v = u[crop].copy(), v[crop].copy()
+    box = crop(p, len(density), ABDOMEN)
+    u, v = u[box].copy(), v[box].copy()
     below = np.clip(7 * (v - np.minimum(_dome(u, np.abs(u), p), 0.74)), 0, 1)
     bubble = ellipse(u, v, (0.27, p["dome"] + 0.12), (0.13, 0.02 + 0.05 * p["gas"]), 0.15)
-    density[crop] *= 1 + below * (0.35 - np.clip(14 * bubble, 0, 0.35))
+    density[box] *= 1 + below * (0.35 - np.clip(14 * bubble, 0, 0.35))
 
 
 def _dome(u, s, p):
@@ -153,7 +97,7 @@ def _heart(u, v, p):
     right = ellipse(u, v, (0.03 - 0.22 * w, base - 0.16), (0.40 * w, 0.24))
     knob = ellipse(u, v, (0.055, arch), (0.085, 0.08))
     trunk = ellipse(u, v, (0.045, arch + 0.19), (0.12, 0.22), -0.2)
-    return _join(_join(left, right, 0.05), _join(knob, trunk, 0.04), 0.10)
+    return join(join(left, right, 0.05), join(knob, trunk, 0.04), 0.10)
 
 
 def _lung(u, s, v, heart, p):
@@ -172,8 +116,8 @@ def cage_width(v, p):
 
 def _mediastinum(s, v, heart, p, px):
     """Heart and the band of great vessels above it."""
-    shade = 0.28 * np.clip(0.5 + 3 * heart, 0, 1) * _edge(heart, 0.015 + px)
-    band = _edge(0.085 + 0.10 * np.square(np.clip(v, -1, 0.3) + 0.1) - s, 0.03 + px)
+    shade = 0.28 * np.clip(0.5 + 3 * heart, 0, 1) * edge(heart, 0.015 + px)
+    band = edge(0.085 + 0.10 * np.square(np.clip(v, -1, 0.3) + 0.1) - s, 0.03 + px)
     ends = np.clip(4 * (v - p["apex"]), 0, 1) * np.clip(5 * (0.8 - v), 0, 1)
     return shade + 0.17 * band * ends
 
@@ -189,7 +133,7 @@ def _ribs(s, v, p, px):
 
     All ribs of a kind are one periodic field, which costs no more than a single rib.
     """
-    cage = _edge(cage_width(v, p) + 0.03 - s, 0.03) * np.clip(6 * (s - 0.03), 0, 1)
+    cage = edge(cage_width(v, p) + 0.03 - s, 0.03) * np.clip(6 * (s - 0.03), 0, 1)
     cage *= np.clip(5 * (v - p["apex"] + 0.1), 0, 1) * np.clip(3 * (0.72 - v), 0, 1)
     arch = p["rib_slope"] * np.square(s - 0.12)
     posterior = (v - p["rib_phase"] - arch) * (1 / p["rib_spacing"])
@@ -224,78 +168,14 @@ def _hilar_vessels(u, s, v, p, px):
 
 def _add_spine_and_airway(density, u, v, p, px):
     """Vertebrae and disc spaces; trachea and main bronchi, which are lucent."""
-    crop = _crop(p, len(density), MIDLINE)
-    s, v = np.abs(u[crop]), v[crop].copy()
+    box = crop(p, len(density), MIDLINE)
+    s, v = np.abs(u[box]), v[box].copy()
     disc = periodic(v * (1 / 0.095))
-    shade = (0.10 + 0.06 * np.clip(4 * disc - 0.5, -0.5, 1)) * _edge(0.07 - s, 0.02 + px)
+    shade = (0.10 + 0.06 * np.clip(4 * disc - 0.5, -0.5, 1)) * edge(0.07 - s, 0.02 + px)
     carina = p["arch"] + 0.10
     branch = np.clip(v - carina, 0, 0.12)
-    airway = _ridge(s - 1.1 * branch, 0.055) * np.clip(8 * (carina + 0.12 - v), 0, 1)
-    density[crop] += shade - 0.24 * airway
-
-
-# -- shoulders and arms -----------------------------------------------------------------------
-
-
-def _add_shoulder_girdle(density, u, v, p, px):
-    """Clavicles (S-shaped) and scapulae (blade, lateral border, spine)."""
-    crop = _crop(p, len(density), SHOULDERS)
-    s, v = np.abs(u[crop]), v[crop] - p["shoulder_tilt"] * u[crop]
-    joint, height = p["shoulder_width"], p["shoulder_height"]
-    tip, start = joint - 0.07, p["apex"] + 0.13
-    along = (s - 0.05) * (1 / (tip - 0.05))
-    wave = 0.16 * along * (1 - along) * (1.2 - 2 * along)
-    clavicle = np.abs(v - start - (height - 0.10 - start) * along - wave)
-    ends = _edge(np.minimum(s - 0.05, tip - s), 0.02 + px)
-    shade = ends * _edge(0.032 - clavicle, 0.012 + px) * (0.12 + 2.5 * clavicle)
-    out = joint - s
-    lateral = 0.9 * out - 0.09 - 0.62 * (v - height)
-    medial = 0.36 - out + 0.06 * v
-    blade = np.minimum(np.minimum(lateral, medial), v - height + 0.02 - 0.10 * out)
-    border = 0.08 * _ridge(lateral - 0.02, 0.03) + 0.03 * _ridge(medial - 0.01, 0.02)
-    shade += _edge(blade, 0.025 + px) * (0.045 + border)
-    spine = _ridge(v - height + 0.07 - 0.35 * out, 0.03)
-    shade += 0.07 * spine * np.clip(5 * medial, 0, 1) * _edge(tip - s, 0.05)
-    density[crop] += shade
-
-
-def _add_arms(density, u, v, open_plate, p, px):
-    """Both arms with their humeri; returns the mask of the humeral heads."""
-    mask = np.zeros(density.shape, bool)
-    for side in (-1, 1):
-        crop = _crop(p, len(density), (*sorted((side * ARM[0], side * ARM[1])), *ARM[2:]))
-        turn = p["abduction"] + 0.06 * side * p["arm_asymmetry"]
-        cos, sin = math.cos(turn), math.sin(turn)
-        ds = side * u[crop] - p["shoulder_width"]
-        dv = v[crop] - p["shoulder_tilt"] * u[crop] - p["shoulder_height"]
-        across, along = cos * ds - sin * dv, sin * ds + cos * dv
-        limb = np.minimum(p["arm_width"] - np.abs(across + 0.02), along)
-        deltoid = ellipse(across, along, (-0.02, 0.06), (p["arm_width"] + 0.005, 0.21))
-        depth = np.maximum(limb, deltoid)
-        flesh = 0.42 * _edge(depth, 0.02 + px) * np.clip(0.45 + 5 * depth, 0, 1)
-        bone = _humerus(across, along, open_plate, p, px)
-        density[crop] = np.maximum(density[crop], flesh) + bone
-        mask[crop] = np.square(across) + np.square(along) < (1.65 * p["head_radius"]) ** 2
-    return mask
-
-
-def _humerus(across, along, open_plate, p, px):
-    """Head, shaft and the growth plate between epiphysis and metaphysis, open or fused.
-
-    Plate and tubercle end within 1.65 head radii: there the mask, and all that differs, ends.
-    """
-    r = p["head_radius"]
-    flare = np.square(np.clip(1 - along * (0.45 / r), 0, 1))
-    shaft = np.minimum(0.42 * r + 0.50 * r * flare - np.abs(across), along)
-    bone = np.maximum(ellipse(across, along, (0, 0), (r, r)), shaft)
-    inside = _edge(bone, 0.01 + px)
-    shade = inside * (0.38 + 0.14 * np.clip(1 - np.abs(bone - 0.012) * 50, 0, 1))
-    if open_plate:
-        tent = along - 0.30 * r - (0.45 / r) * np.square(across)
-        shade *= 1 - PHYSIS * _ridge(tent, 0.25 * r + 0.6 * px)
-        return shade + CALCIFICATION * inside * _ridge(np.abs(tent) - 0.45 * r, 0.20 * r)
-    tubercle = ellipse(across, along, (0.75 * r, -0.05 * r), (0.45 * r, 0.6 * r))
-    return np.maximum(shade, 0.40 * _edge(tubercle, 0.01 + px))
+    airway = ridge(s - 1.1 * branch, 0.055) * np.clip(8 * (carina + 0.12 - v), 0, 1)
+    density[box] += shade - 0.24 * airway
 
 
 # -- what was put there -----------------------------------------------------------------------
@@ -306,8 +186,8 @@ def _add_line(density, u, v, p, px):
 
     A cubic Bezier curve in 24 straight pieces; each pixel takes its nearest.
     """
-    crop = _crop(p, len(density), LINE)
-    u, v = u[crop], v[crop]
+    box = crop(p, len(density), LINE)
+    u, v = u[box], v[box]
     t = np.linspace(0, 1, 25)[:, None]
     entry, bend = (p["line_entry"], -1.4), (p["line_entry"] - 0.06, p["line_bend"])
     cava, tip = (-0.15, p["line_bend"] - 0.05), (-0.14, p["line_tip"])
@@ -318,4 +198,4 @@ def _add_line(density, u, v, p, px):
         along = np.clip(((u - u0) * du + (v - v0) * dv) * (1 / (du * du + dv * dv)), 0, 1)
         apart = np.square(u - u0 - along * du) + np.square(v - v0 - along * dv)
         nearest = np.minimum(nearest, apart)
-    density[crop] += CATHETER * _ridge(np.sqrt(nearest), 0.010 + 0.7 * px)
+    density[box] += CATHETER * ridge(np.sqrt(nearest), 0.010 + 0.7 * px)

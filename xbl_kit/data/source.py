@@ -13,6 +13,7 @@ from xbl_kit.data.dataset import Dataset
 from xbl_kit.data.listing import Listing, select
 from xbl_kit.data.morphomnist import open_morphomnist
 from xbl_kit.data.mri import list_mri
+from xbl_kit.data.phantom import make_phantoms
 from xbl_kit.data.radiography import list_radiography
 from xbl_kit.data.table import list_table
 
@@ -56,8 +57,10 @@ def open_dataset(kind: str, root: Root = None, **options) -> Dataset:
     if kind == "phantom":
         if root is not None:
             raise ValueError(f"root={str(root)!r}: phantoms are drawn, not read; expected no root")
+        _check_options(kind, options, open_phantoms, make_phantoms)
         return open_phantoms(**options)
-    _check_call(kind, root, MADE[kind], options)
+    _check_root(kind, root)
+    _check_options(kind, options, MADE[kind])
     return MADE[kind](root, **options)
 
 
@@ -78,15 +81,25 @@ def list_images(
 
     Raises DataError where the source cannot be read, or has no such column or value.
     """
-    _check_call(kind, root, LISTED[kind], options)
+    _check_root(kind, root)
+    _check_options(kind, options, LISTED[kind])
     listing = LISTED[kind](root, **options)
     return select(listing, target=target, labels=labels, confounders=confounders)
 
 
-def _check_call(kind: str, root: Root, source: Callable, options: dict) -> None:
+def _check_root(kind: str, root: Root) -> None:
     if root is None:
         raise ValueError(f"data {kind!r} is read from a folder: no root was given")
-    known = [name for name in signature(source).parameters if name != "root"]
+
+
+def _check_options(kind: str, options: dict, *takers: Callable) -> None:
+    """Raise ValueError for an option that none of the functions `takers` has."""
+    known = [
+        parameter.name
+        for taker in takers
+        for parameter in signature(taker).parameters.values()
+        if parameter.kind is parameter.KEYWORD_ONLY
+    ]
     for name in set(options) - set(known):
         expected = ", ".join(known) or "none of its own"
         raise ValueError(f"data {kind!r} has no option {name!r}, expected {expected}")

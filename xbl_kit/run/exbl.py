@@ -164,7 +164,9 @@ def prepare(
     `open_dataset`.
     """
     if kind == "phantom":
-        data = open_dataset("phantom", size=size, seed=seed, **reading)
+        if reading:
+            raise ValueError("data 'phantom' are drawn by a plan: expected no options of reading")
+        data = open_dataset("phantom", size=size, seed=seed)
         pool = confound.split_patients(data, FRACTIONS)
         even = {"age": confound.balanced(len(data.classes))}
         wanted = {

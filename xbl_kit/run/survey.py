@@ -86,6 +86,8 @@ def describe_data(
         rows = pd.concat([listing.rows, picture_columns(listing)], axis="columns")
     else:
         rows = table_of(open_dataset(kind, root, **options))
+        if target not in rows:
+            raise ValueError(f"data {kind!r} have no column {target!r}, but {', '.join(rows)}")
     bias = bias_table(rows, target)
     found = Survey(
         counts(rows, target),
