@@ -145,3 +145,16 @@ def test_attention_of_the_player_that_maximises_looks_at_the_larger_information(
         (-(weigher(target, factors) * information).sum()).backward()
         optimizer.step()
     assert weigher(target, factors)[1] > 0.6
+
+
+@pytest.mark.parametrize("value", [torch.inf, -torch.inf, torch.nan])
+def test_gradnorm_keeps_its_weights_where_a_loss_is_no_number(value):
+    shared = torch.randn(4, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    gradnorm = GradNorm(2)
+    for _ in range(3):
+        gradnorm([shared.square().sum(), 10 * shared.sum() ** 2], shared)
+    before = {name: tensor.clone() for name, tensor in gradnorm.state_dict().items()}
+    gradnorm([value * shared.square().sum(), shared.sum() ** 2], shared)
+    assert all(torch.equal(gradnorm.state_dict()[name], was) for name, was in before.items())
+    gradnorm([shared.square().sum(), 10 * shared.sum() ** 2], shared)
+    assert not torch.equal(gradnorm.weight, before["weight"]), "and goes on with the next batch"

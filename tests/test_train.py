@@ -12,7 +12,7 @@ from xbl_kit.data import confound
 from xbl_kit.methods import Erm, ExBL
 from xbl_kit.models import build_classifier
 from xbl_kit.pick import pick_automatically
-from xbl_kit.train import best_epoch, fit, predict
+from xbl_kit.train import NotFiniteError, best_epoch, fit, predict
 
 FRACTIONS = {"train": 0.6, "val": 0.2, "test": 0.2}
 
@@ -167,3 +167,61 @@ def test_two_processes_train_one_model(tmp_path, method):
     assert done.returncode == 0, done.stderr[-2000:]
     said = dict(re.findall(r"rank (\d) (loss \S+ weight -?\d+\.\d{6})", done.stdout))
     assert said.keys() == {"0", "1"} and said["0"] == said["1"]
+
+
+class NaNAt(Erm):
+    """Its loss is NaN in one batch."""
+
+    def __init__(self, model, batch):
+        super().__init__(model)
+        self.batch, self.seen = batch, 0
+
+    def forward(self, batch):
+        losses = super().forward(batch)
+        if self.training:
+            self.seen += 1
+            if self.seen == self.batch:
+                losses["class"] = losses["class"] * torch.nan
+        return losses
+
+
+def test_a_loss_that_is_not_finite_stops_training(small_cohort, rows, tmp_path):
+    steps = len(rows["train"]) // 32
+    assert steps >= 2
+    method, state = NaNAt(build_classifier("small_cnn"), steps + 2), tmp_path / "state.pt"
+    words = r"my run, epoch 2, training batch 2: .*class nan; rows (\d+, ){8}\.\.\.\)"
+    with pytest.raises(NotFiniteError, match=words):
+        _train(small_cohort, rows, method, epochs=4, state=state, title="my run")
+    assert all(p.isfinite().all() for p in method.parameters())
+    one = Erm(build_classifier("small_cnn"))
+    with pytest.raises(KeyboardInterrupt):
+        _train(small_cohort, rows, one, epochs=4, on_epoch=_stop)
+    assert _equal(method, one), "the weights of the best epoch so far, the first"
+    resumed, history = _train(small_cohort, rows, epochs=4, state=state)
+    whole, _ = _train(small_cohort, rows, epochs=4)
+    assert len(history) == 4 and _equal(resumed, whole), "resumed behind the last whole epoch"
+
+
+def _stop(record):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("options", [{}, {"patience": 2}, {"keep": "last"}])
+def test_a_rate_far_too_high_is_said_and_leaves_the_weights_as_they_were(
+    small_cohort, rows, options
+):
+    method = Erm(build_classifier("small_cnn"))
+    before = copy.deepcopy(method)
+    with pytest.raises(NotFiniteError, match=r"epoch 1, .* lower the learning rate"):
+        _train(small_cohort, rows, method, lr=1e20, **options)
+    assert _equal(method, before) and method.training
+
+
+def test_the_best_epoch_is_never_one_without_a_loss():
+    history = [
+        {"epoch": number, "val": {"class": loss}}
+        for number, loss in enumerate([float("nan"), 2.0, 1.0, float("inf"), float("nan")], 1)
+    ]
+    assert best_epoch(history) == 3 and best_epoch(history[:2]) == 2
+    with pytest.raises(ValueError, match="no epoch of 1 has a finite validation loss"):
+        best_epoch(history[:1])

@@ -56,6 +56,9 @@ def fit(
 
     The order of the images and dropout depend on `seed` and the epoch alone; the global random
     state is left as it was. Runs unchanged under `torchrun` or `accelerate.notebook_launcher`.
+
+    Raises NotFiniteError where a loss is NaN or infinite; `method` then has its best weights so
+    far, or those of the epoch's beginning, and `state` holds the last whole epoch.
     """
     turns = [(turn,) for turn in getattr(method, "turns", ())] or [()]
     accelerator = _accelerator(device, precision, several_players=len(turns) > 1)
@@ -67,12 +70,18 @@ def fit(
     while len(run["history"]) < epochs and not _stalled(run["history"], patience):
         start = time.perf_counter()
         done = len(run["history"])
+        good = copy.deepcopy(method.state_dict())
         batches, dropout_seed = _shuffled(rows, batch_size, seed, done)
-        with torch.random.fork_rng():
-            torch.manual_seed(dropout_seed)
-            rates = _rates(lr, done, horizon or epochs, warmup, len(batches))
-            train = _pass(wrapped, data, batches, accelerator, turns, optimizer, rates)
-        val = _pass(wrapped, data, val_rows.split(batch_size), accelerator, turns)
+        try:
+            with torch.random.fork_rng():
+                torch.manual_seed(dropout_seed)
+                rates = _rates(lr, done, horizon or epochs, warmup, len(batches))
+                train = _pass(wrapped, data, batches, accelerator, turns, optimizer, rates)
+            val = _pass(wrapped, data, val_rows.split(batch_size), accelerator, turns)
+        except NotFiniteError as error:
+            method.load_state_dict(run["best"] if keep == "best" and run["best"] else good)
+            method.train(was_training)
+            raise NotFiniteError(f"{title}, epoch {done + 1}, {error}") from None
         seconds = time.perf_counter() - start
         record = {"epoch": done + 1, "seconds": seconds, "train": train, "val": val}
         run["history"].append(record)
@@ -103,8 +112,14 @@ def first_process_first(device: str = "auto") -> Iterator[None]:
 
 
 def best_epoch(history: list[dict]) -> int:
-    """The number of the epoch with the lowest summed validation loss."""
-    return min(history, key=lambda record: sum(record["val"].values()))["epoch"]
+    """The number of the epoch with the lowest summed validation loss, of those that are finite.
+
+    Raises ValueError where none is.
+    """
+    finite = [record for record in history if math.isfinite(sum(record["val"].values()))]
+    if not finite:
+        raise ValueError(f"no epoch of {len(history)} has a finite validation loss")
+    return min(finite, key=lambda record: sum(record["val"].values()))["epoch"]
 
 
 def _stalled(history: list[dict], patience: int | None) -> bool:
@@ -164,12 +179,13 @@ def _pass(
     """
     wrapped.train(optimizer is not None)
     total: dict[str, Tensor] = {}
-    for rows, rate in zip_longest(batches, rates):
+    for number, (rows, rate) in enumerate(zip_longest(batches, rates), 1):
         with accelerator.split_between_processes(rows, apply_padding=True) as mine:
             batch = data[mine].to(accelerator.device)
         # Each turn moves the parameters of one player: Adam leaves alone what has no gradient.
         for turn in turns if optimizer is not None else turns[-1:]:
             losses = wrapped(batch, *turn)
+            _require_finite(losses, number, rows, "validation" if optimizer is None else "training")
             if optimizer is not None:
                 for group in optimizer.param_groups:
                     group["lr"] = rate
@@ -180,6 +196,23 @@ def _pass(
             total[name] = total.get(name, 0) + loss.detach() * len(rows)
     count = sum(len(rows) for rows in batches)
     return {name: accelerator.reduce(t / count, "mean").item() for name, t in total.items()}
+
+
+class NotFiniteError(ValueError):
+    """A loss is NaN or infinite; the message names epoch, batch, loss and rows."""
+
+
+def _require_finite(losses: dict[str, Tensor], number: int, rows: Tensor, part: str) -> None:
+    """Raise NotFiniteError, before anything is learned from it, for a loss that is no number."""
+    if sum(losses.values()).isfinite():
+        return
+    said = ", ".join(f"{name} {loss.item():g}" for name, loss in losses.items())
+    more = ", ..." if len(rows) > 8 else ""
+    raise NotFiniteError(
+        f"{part} batch {number}: the loss is not finite ({said}; rows "
+        f"{', '.join(map(str, rows[:8].tolist()))}{more}); "
+        "lower the learning rate, or look at these rows"
+    )
 
 
 class Prediction(NamedTuple):

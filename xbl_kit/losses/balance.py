@@ -39,7 +39,7 @@ class GradNorm(nn.Module):
     are floored and renormalised to sum n. It returns them as constants. Two departures: the step is
     relative to mean(G), so that `lr` fits any scale, and a loss is compared with the largest value
     it had: that is L_i(0) where it falls from the start, but MI starts at 0. Nothing moves in eval
-    mode. Raises ValueError for another number of losses.
+    mode, or where a loss or gradient is not finite. Raises ValueError for another number of losses.
     """
 
     def __init__(self, n: int, *, alpha: float = 1.5, lr: float = 0.025, floor: float = 0.01):
@@ -52,9 +52,11 @@ class GradNorm(nn.Module):
         if len(losses) != len(self.weight):
             raise ValueError(f"{len(losses)} losses for {len(self.weight)} weights")
         if self.training:
-            values = torch.stack([loss.detach().float() for loss in losses]).clamp_min(0)
-            self.largest = torch.maximum(self.largest, values)
-            self.weight = self._moved(values, gradient_norms(losses, shared))
+            values = torch.stack([loss.detach().float() for loss in losses])
+            norms = gradient_norms(losses, shared)
+            if values.isfinite().all() and norms.isfinite().all():  # else all stay as they are
+                self.largest = torch.maximum(self.largest, values.clamp_min(0))
+                self.weight = self._moved(values.clamp_min(0), norms)
         return self.weight.clone()
 
     def _moved(self, values: Tensor, norms: Tensor) -> Tensor:
