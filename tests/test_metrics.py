@@ -186,3 +186,23 @@ def test_tsne_keeps_clusters_apart_and_is_repeatable():
     assert metrics.neighbour_purity(plane, level, k=5)["purity"] == 1
     with pytest.raises(ValueError, match="4 images: expected at least 5"):
         metrics.tsne(features[:4])
+
+
+def test_images_of_no_known_group_are_no_group():
+    """Four right images of known sex and a wrong one of unknown sex: 1, and not 0."""
+    label, prediction = torch.zeros(5, dtype=torch.int64), torch.tensor([0, 0, 0, 0, 1])
+    sex = {"sex": torch.tensor([0, 0, 0, 1, -1])}
+    levels = {"sex": ("F", "M")}
+    group = metrics.group_numbers(label, sex, levels=levels)
+    assert group.tolist() == [0, 0, 0, 1, -1]
+    assert metrics.worst_group(prediction, label, group) == (1, 3), "alike: the largest"
+    assert metrics.worst_group_accuracy(prediction, label, group) == 1
+    worst, n = metrics.worst_group(prediction[4:], label[4:], group[4:])
+    assert isnan(worst) and n == 0
+
+
+def test_group_numbers_tell_all_groups_apart():
+    label, age, sex = torch.cartesian_prod(*map(torch.arange, (4, 2, 3))).T
+    levels = {"age": ("adult", "child"), "sex": ("F", "M", "O")}
+    group = metrics.group_numbers(label, {"age": age, "sex": sex}, levels=levels)
+    assert group.unique().numel() == 24

@@ -35,7 +35,7 @@ def group_accuracy(
 ) -> dict[str, dict]:
     """Number and accuracy of every group "class/level/..." that is there, sorted by name.
 
-    An image whose level of a factor is not known (-1) counts as level "unknown".
+    An image whose level of a factor is not known (-1) is listed under level "unknown".
     """
     columns = [[classes[i] for i in label.tolist()]] + [
         [levels[factor][i] if i >= 0 else "unknown" for i in values.tolist()]
@@ -49,16 +49,39 @@ def group_accuracy(
     return {name: {"n": len(r), "accuracy": sum(r) / len(r)} for name, r in groups.items()}
 
 
+def group_numbers(
+    label: Int[Tensor, " n"],
+    confounders: Mapping[str, Int[Tensor, " n"]],
+    *,
+    levels: Mapping[str, Sequence[str]],
+) -> Int[Tensor, " n"]:
+    """The number of each image's group, a class with a level of every factor; -1 where a level
+    is not known, so that no group can be told."""
+    number, known = label.clone(), torch.ones_like(label, dtype=torch.bool)
+    for factor, level in confounders.items():
+        number, known = number * len(levels[factor]) + level, known & (level >= 0)
+    return torch.where(known, number, -1)
+
+
+def worst_group(
+    prediction: Int[Tensor, " n"], label: Int[Tensor, " n"], group: Int[Tensor, " n"]
+) -> tuple[float, int]:
+    """The lowest accuracy of any group (Sagawa et al. 2020), and how many images that group has.
+
+    `group` numbers each image's group (`group_numbers`). Groups without images, and images of no
+    known group (-1), are ignored; of groups alike the largest counts. (NaN, 0) where none is left.
+    """
+    right = (prediction == label).double()
+    groups = [right[group == number] for number in group.unique() if number >= 0]
+    lowest = min(groups, key=lambda own: (own.mean().item(), -len(own)), default=right[:0])
+    return lowest.mean().item(), len(lowest)
+
+
 def worst_group_accuracy(
     prediction: Int[Tensor, " n"], label: Int[Tensor, " n"], group: Int[Tensor, " n"]
 ) -> float:
-    """The lowest accuracy of any group (Sagawa et al. 2020); groups without images are ignored.
-
-    `group` numbers each image's group. NaN where there is no image at all.
-    """
-    right = (prediction == label).double()
-    shares = [right[group == number].mean().item() for number in group.unique()]
-    return min(shares, default=float("nan"))
+    """The lowest accuracy of any group, without its size: see `worst_group`."""
+    return worst_group(prediction, label, group)[0]
 
 
 def activation_precision(

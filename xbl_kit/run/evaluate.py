@@ -13,31 +13,38 @@ from xbl_kit.explain import upsample
 from xbl_kit.models import Classifier
 from xbl_kit.train import predict
 
+FEW = 10  # images; in a smaller group one of them moves the accuracy by more than .1
+
 
 def evaluate(
     model: Classifier, data: Dataset, rows: Int[Tensor, " n"], factors: Sequence[str] = ()
 ) -> dict:
     """What `results.json` holds of one model on one split; groups are class x `factors`.
 
+    The worst group is one of those whose every level is known, and its n stands beside it; groups
+    of fewer than `FEW` images are marked "few".
+
     The maps explain the predicted class. Where the data have no masks there is nothing on maps.
     """
     prediction = predict(model, data, rows)
     label = data.label[rows]
+    confounders = {factor: data.confounders[factor][rows] for factor in factors}
     groups = metrics.group_accuracy(
-        prediction.label,
-        label,
-        {factor: data.confounders[factor][rows] for factor in factors},
-        classes=data.classes,
-        levels=data.levels,
+        prediction.label, label, confounders, classes=data.classes, levels=data.levels
     )
+    group = metrics.group_numbers(label, confounders, levels=data.levels)
+    worst, n = metrics.worst_group(prediction.label, label, group)
     counts = prediction.label.bincount(minlength=len(data.classes)).tolist()
     return {
         "n": len(rows),
         "accuracy": _rounded(metrics.accuracy(prediction.label, label)),
-        "worst_group": _rounded(min(group["accuracy"] for group in groups.values())),
+        "worst_group": _rounded(worst),
+        "worst_group_n": n,
         "groups": {
-            name: {"n": group["n"], "accuracy": _rounded(group["accuracy"])}
-            for name, group in groups.items()
+            name: own
+            | {"accuracy": _rounded(own["accuracy"])}
+            | ({"few": True} if own["n"] < FEW else {})
+            for name, own in groups.items()
         },
         "predicted": dict(zip(data.classes, counts, strict=True)),
         **_where(prediction.cam, data, rows),
