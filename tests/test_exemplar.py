@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from xbl_kit.exemplar import Exemplar, Explained
+from xbl_kit.exemplar import Exemplar, Explained, picked_by_person
 
 
 def _explained(k=1, seed=0):
@@ -51,3 +51,20 @@ def test_parts_must_fit():
         Explained(torch.rand(2, 1, 4, 4), torch.rand(1, 2, 2), (1, 2), ("a", "b"))
     with pytest.raises(ValueError, match="at least one"):
         Explained(torch.rand(0, 1, 4, 4), torch.rand(0, 2, 2), (), ())
+
+
+def test_an_automatic_pick_does_not_replace_that_of_a_person(tmp_path):
+    """Whoever saves it: a lesson run again, a run, a script."""
+    file = tmp_path / "exemplar.npz"
+    by_hand = Exemplar(good=_explained(), bad=_explained(seed=1), picked_by="group 3")
+    ranked = Exemplar(good=_explained(seed=2), bad=_explained(seed=3), picked_by="auto")
+    ranked.save(file)
+    by_hand.save(file)  # what the ranking picked may be replaced, and a person may pick anew
+    by_hand.save(file)
+    with pytest.raises(FileExistsError, match=r"exemplar\.npz: picked by a person.* another name"):
+        ranked.save(file)
+    assert Exemplar.load(file).picked_by == "group 3"
+    assert picked_by_person(file).summary() == by_hand.summary()
+    ranked.save(tmp_path / "other.npz")
+    assert picked_by_person(tmp_path / "other.npz") is None
+    assert picked_by_person(tmp_path / "absent.npz") is None

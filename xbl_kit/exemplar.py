@@ -46,7 +46,15 @@ class Exemplar:
     picked_by: str = "person"
 
     def save(self, path: str | Path) -> None:
-        """Write the exemplar to `path` (.npz), images and maps included."""
+        """Write the exemplar to `path` (.npz), images and maps included.
+
+        Raises FileExistsError where an automatic pick would replace one that a person made.
+        """
+        if self.picked_by == "auto" and picked_by_person(path):
+            raise FileExistsError(
+                f"{path}: picked by a person, and an automatic pick does not replace it; "
+                "use it with Exemplar.load, or save under another name"
+            )
         arrays: dict[str, np.ndarray] = {"picked_by": np.array(self.picked_by)}
         for side in ("good", "bad"):
             for field in _FIELDS:
@@ -78,6 +86,13 @@ class Exemplar:
             else [{"index": i, "label": c} for i, c in zip(side.index, side.label, strict=True)]
             for name, side in sides.items()
         }
+
+
+def picked_by_person(path: str | Path) -> "Exemplar | None":
+    """The exemplar in a file where a person picked it; None where there is no file, or the
+    automatic ranking picked. ValueError names a file that is something else."""
+    exemplar = Exemplar.load(path) if Path(path).exists() else None
+    return exemplar if exemplar and exemplar.picked_by != "auto" else None
 
 
 def _read_side(arrays, side: str) -> Explained:
