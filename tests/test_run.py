@@ -1,5 +1,6 @@
 """The experiment on small data: what it writes, how it resumes, what it refuses."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from PIL import Image
 from test_radiography import write_radiography
 from test_table import _write
 
+from xbl_kit.exemplar import Exemplar
 from xbl_kit.run import exbl, open_run, reproduce, summary
 from xbl_kit.run.evaluate import evaluate
 
@@ -143,7 +145,7 @@ def test_a_table_with_few_columns_runs_to_the_end(tmp_path):
     assert "activation_precision" not in split and set(split["groups"]) <= {
         "a/x", "a/y", "b/x", "b/y"
     }  # fmt: skip
-    assert list(summary(results).columns) == ["accuracy", "worst group"]
+    assert list(summary(results).columns) == ["accuracy", "worst group", "n"]
 
 
 def test_counter_images_are_tested_on_and_never_trained_on(tmp_path, monkeypatch):
@@ -179,7 +181,7 @@ def test_settings_that_are_none(tmp_path):
 def test_summary_is_a_row_for_each_split_and_model(tmp_path):
     results = reproduce("exbl", device="cpu")
     table = summary(results)
-    assert list(table.columns) == ["accuracy", "worst group", "AP", "AP chance"]
+    assert list(table.columns) == ["accuracy", "worst group", "n", "AP", "AP chance"]
     assert table.index.tolist()[:5] == [
         *(("iid", name) for name in MODELS), ("balanced", "unrefined")
     ]  # fmt: skip
@@ -206,7 +208,7 @@ def test_two_processes_make_one_run(tmp_path):
     script.write_text(TWO.format(small=SMALL))
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
     out.mkdir()
-    (out / "run.json").write_text('{"experiment": "old"}')
+    (out / "run.json").write_text('{"settings": {}, "files": ["train-unrefined.json"]}')
     (out / "train-unrefined.json").write_text("{}")
     command = map(str, [*launch, script, root, out])
     done = subprocess.run(command, capture_output=True, text=True, timeout=240)
@@ -226,3 +228,102 @@ def test_the_radiography_database_runs_to_the_end(tmp_path):
     assert "activation_precision" in results["models"]["exbl"]["splits"]["iid"]
     with pytest.raises(ValueError, match="12 images, the paper's subsample needs 1300 a class"):
         reproduce("exbl", data="radiography", root=root, reading={"subsample": "paper"})
+
+
+@pytest.fixture
+def few_columns(tmp_path):
+    """A table data set with a factor that is not always known."""
+    sites = ("x", "y", "", "x")
+    rows = [
+        {"image": f"images/{i}.png", "label": "ab"[i % 6 // 3], "site": sites[i // 2 % 4]}
+        for i in range(60)
+    ]
+    where = {"root": _write(tmp_path / "data", rows), "region": (0.0, 0.0, 0.5, 1.0)}
+    return {"data": "table", "device": "cpu", "confounders": ("site",), **where}
+
+
+def test_the_worst_group_is_a_known_one_and_its_size_is_told(few_columns):
+    """Images of an unknown level are listed, and are no group that a method could protect."""
+    for model in reproduce("exbl", **few_columns)["models"].values():
+        found = model["splits"]["iid"]
+        assert any("unknown" in name for name in found["groups"])
+        known = {n: g for n, g in found["groups"].items() if "unknown" not in n}
+        lowest = min(own["accuracy"] for own in known.values())
+        assert found["worst_group"] == lowest
+        sizes = [own["n"] for own in known.values() if own["accuracy"] == lowest]
+        assert found["worst_group_n"] == max(sizes)
+        assert all(own.get("few", False) == (own["n"] < 10) for own in found["groups"].values())
+
+
+FOREIGN = ("my-holiday.png", "my-model.safetensors", "train-list.csv", "notes.txt", "maps.png")
+
+
+def test_a_run_neither_removes_nor_replaces_what_it_did_not_write(few_columns, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    for name in FOREIGN:
+        (out / name).write_text("mine")
+    for resume in (False, True):
+        with pytest.raises(ValueError, match=r"out: holds 'maps.png' and no run; .* another --out"):
+            reproduce("exbl", **few_columns, out=out, resume=resume)
+    assert {p.name: p.read_text() for p in out.iterdir()} == dict.fromkeys(FOREIGN, "mine")
+    (out / "maps.png").unlink()
+    with pytest.raises(ValueError, match="not a folder"):
+        reproduce("exbl", **few_columns, out=out / "notes.txt")
+
+
+def test_a_new_run_removes_the_files_of_the_old_one_and_no_others(few_columns, tmp_path):
+    out = tmp_path / "out"
+    reproduce("exbl", **few_columns, out=out)
+    own = {path.name for path in out.iterdir()}
+    for name in set(FOREIGN) - own:
+        (out / name).write_text("mine")
+    record = json.loads((out / "run.json").read_text())
+    assert own - {"run.json"} <= set(record["files"])
+    (out / "model-unrefined.safetensors").unlink()
+    (out / "results.json").write_text("{}")
+    reproduce("exbl", **few_columns, seed=1, out=out)
+    assert {path.name for path in out.iterdir()} == own | set(FOREIGN)
+    for name in set(FOREIGN) - own:
+        assert (out / name).read_text() == "mine"
+    assert json.loads((out / "results.json").read_text())["seed"] == 1
+    record["files"].remove("model-exbl.safetensors")  # as if a person had put it there
+    (out / "run.json").write_text(json.dumps(record))
+    before = (out / "model-exbl.safetensors").read_bytes()
+    with pytest.raises(OSError, match=r"model-exbl.*: not written by the run .* another --out"):
+        reproduce("exbl", **few_columns, out=out)
+    assert (out / "model-exbl.safetensors").read_bytes() == before
+    for content, words in (
+        ("{}", "not the record of a run"),
+        ("[]", "holds a list"),
+        ("run!", "not readable as JSON"),
+    ):
+        (out / "run.json").write_text(content)
+        with pytest.raises(ValueError, match=rf"run\.json: {words}"):
+            reproduce("exbl", **few_columns, out=out)
+
+
+def test_the_pick_of_a_person_is_kept_and_used(few_columns, tmp_path):
+    """Whether the run is new, resumed, or finished; another person's file moves aside."""
+    out = tmp_path / "out"
+    ranked = reproduce("exbl", **few_columns, out=out)
+    picks = Exemplar.load(out / "exemplar.npz")
+    swapped = Exemplar(good=picks.bad, bad=picks.good, picked_by="person")
+    swapped.save(out / "exemplar.npz")
+    bytes_of = (out / "exemplar.npz").read_bytes()
+    for resume in (True, False):
+        with pytest.warns(UserWarning, match=r"exemplar\.npz: picked by a person; kept, and used"):
+            found = reproduce("exbl", **few_columns, out=out, resume=resume)
+        assert found["exemplars"] == swapped.summary() != ranked["exemplars"]
+        assert (out / "exemplar.npz").read_bytes() == bytes_of
+        assert open_run(out).exemplar.summary() == swapped.summary()
+        if resume:
+            trained = found["models"]["unrefined"]["train"]
+            assert trained == ranked["models"]["unrefined"]["train"], "taken over"
+            assert reproduce("exbl", **few_columns, out=out, resume=True) == found, "finished"
+    other = dataclasses.replace(swapped, good=picks.good, picked_by="group 2")
+    other.save(tmp_path / "other.npz")
+    with pytest.warns(UserWarning, match=r"exemplar\.npz: kept as exemplar-1\.npz"):
+        found = reproduce("exbl", **few_columns, exemplars=tmp_path / "other.npz", out=out)
+    assert found["exemplars"]["picked_by"] == "group 2"
+    assert (out / "exemplar-1.npz").read_bytes() == bytes_of

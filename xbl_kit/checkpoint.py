@@ -18,9 +18,20 @@ def write_json(path: str | Path, content: dict) -> None:
 
 
 def load_json(path: str | Path) -> dict | None:
-    """The content of a JSON file, or None where there is none."""
+    """The content of a JSON file, or None where there is none.
+
+    Raises ValueError naming the file where it holds something else.
+    """
     path = Path(path)
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    if not path.exists():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: not readable as JSON ({error})") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: holds a {type(content).__name__}, expected names with values")
+    return content
 
 
 def save_model(model: nn.Module, path: str | Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from xbl_kit.checkpoint import load_json
 from xbl_kit.run.content import read_parts
 from xbl_kit.run.exbl import PRESETS, open_exbl, prepare, reproduce_exbl
-from xbl_kit.run.folder import Run
+from xbl_kit.run.folder import Run, read_record
 from xbl_kit.run.mimm import open_mimm, reproduce_mimm
 from xbl_kit.run.report import by_split, contents, maps_of, summary
 from xbl_kit.run.survey import check_data, describe_data
@@ -48,7 +48,8 @@ def open_run(out: str | Path) -> Run:
     Raises FileNotFoundError where no run came to its end.
     """
     out = Path(out)
-    results, settings = load_json(out / "results.json"), load_json(out / "run.json")
-    if results is None or settings is None:
+    results, record = load_json(out / "results.json"), read_record(out)
+    if results is None or record is None:
         raise FileNotFoundError(f"{out}: no finished run; `reproduce(..., out={str(out)!r})` first")
+    settings = record["settings"]
     return EXPERIMENTS[settings["experiment"]][1](out, results, settings)

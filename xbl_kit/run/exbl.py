@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -9,14 +10,14 @@ from torch import Tensor
 
 from xbl_kit.checkpoint import load_model, write_json
 from xbl_kit.data import Dataset, confound, open_dataset
-from xbl_kit.exemplar import Exemplar
+from xbl_kit.exemplar import Exemplar, picked_by_person
 from xbl_kit.methods import Erm, ExBL
 from xbl_kit.models import Classifier, build_classifier, cache_stem
 from xbl_kit.pick import Box, pick_automatically, region_pixels
 from xbl_kit.run.evaluate import evaluate
-from xbl_kit.run.folder import Rows, Run, finished_run, open_folder, train_stage
+from xbl_kit.run.folder import PICKS, Rows, Run, finished_run, open_folder, train_stage
 from xbl_kit.run.report import draw_exbl, versions
-from xbl_kit.storage import cache_folder, write_whole
+from xbl_kit.storage import cache_folder
 from xbl_kit.train import first_process_first, predict
 
 PRESETS = {
@@ -44,6 +45,13 @@ FRACTIONS = {"train": 0.6, "val": 0.2, "test": 0.2}
 PHANTOM_BIAS = {"age": confound.biased((0, 0, 0, 1))}
 PHANTOM_PER_CLASS = {"train": 400, "val": 100, "test": 100}
 TESTS = ("iid", "balanced", "inverted", "counter")
+MODELS = ("unrefined", "control", "exbl", "oracle")
+OF_A_RUN = (
+    *("results.json", PICKS, "maps.png"),
+    *(f"{figure}.png" for figure in ("accuracy", "worst_group", "activation_precision")),
+    *(f"model-{name}.safetensors" for name in MODELS),
+    *(f"train-{name}.{kind}" for name in MODELS for kind in ("json", "pt")),
+)
 
 
 def reproduce_exbl(
@@ -95,9 +103,16 @@ def reproduce_exbl(
         dataset, rows, model = _open(settings)
         if not picked:
             region_pixels(dataset[0], region)  # one of no use is said before hours of training
-        out = open_folder(out, settings, resume)
+        folder = open_folder(out, settings, OF_A_RUN, resume)
+        person = folder and picked_by_person(folder / PICKS)
+        if person and picked and picked.summary() != person.summary():
+            folder.set_aside(PICKS)
+        elif person and not picked:
+            warnings.warn(f"{folder / PICKS}: picked by a person; kept, and used", stacklevel=2)
+            picked = person
+            folder.remove(["train-exbl.json", "train-control.json"])  # trained with another pick
     models, trained, exemplar = _train(
-        model, dataset, rows, plan, picked, region, out=out, seed=seed, device=device
+        model, dataset, rows, plan, picked, region, out=folder, seed=seed, device=device
     )
     factors = tuple(PHANTOM_BIAS) if data == "phantom" else tuple(confounders)
     tests = {name: rows[name] for name in TESTS if name in rows}
@@ -115,9 +130,9 @@ def reproduce_exbl(
             for name in models
         },
     }
-    if out:
-        draw_exbl(results, models, dataset, rows, out)
-        write_json(out / "results.json", results)
+    if folder:
+        draw_exbl(results, models, dataset, rows, folder.write)
+        write_json(folder.own("results.json"), results)
     return results
 
 
@@ -216,8 +231,8 @@ def _train(
         )
     }
     exemplar = picked or _pick(model, data, rows["train"], region)
-    if options["out"]:
-        write_whole(options["out"] / "exemplar.npz", exemplar.save)
+    if (folder := options["out"]) and not picked_by_person(folder / PICKS):
+        folder.write(PICKS, exemplar.save)
     models["exbl"] = copy.deepcopy(model)
     method = ExBL(models["exbl"], exemplar, **plan["loss"])
     trained["exbl"] = train_stage("exbl", method, data, rows, **plan["refine"], **options)

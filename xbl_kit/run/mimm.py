@@ -13,7 +13,7 @@ from xbl_kit.models import MultiHead, build_multihead, cache_stem
 from xbl_kit.run.confounded import find_confounded, make_confounded
 from xbl_kit.run.content import content, spurious_accuracy
 from xbl_kit.run.evaluate import evaluate
-from xbl_kit.run.folder import Rows, Run, finished_run, open_folder, train_stage
+from xbl_kit.run.folder import Folder, Rows, Run, finished_run, open_folder, train_stage
 from xbl_kit.run.report import draw_mimm, versions
 from xbl_kit.storage import cache_folder
 from xbl_kit.train import first_process_first
@@ -129,10 +129,10 @@ def _run(settings: dict, out: str | Path | None, *, resume: bool, device: str) -
     """Train and measure every model of `settings`; write results and figures."""
     with first_process_first(device):
         dataset, rows = _open(settings)
-        out = open_folder(out, settings, resume)
+        folder = open_folder(out, settings, of_a_run(settings["models"]), resume)
     found, trained = {}, {}
     for name in settings["models"]:
-        trained[name], training = _train(name, dataset, rows, settings, out=out, device=device)
+        trained[name], training = _train(name, dataset, rows, settings, out=folder, device=device)
         found[name] = {"train": training} | _measure(trained[name], dataset, rows, settings)
     results = {
         "schema": 1,
@@ -141,11 +141,18 @@ def _run(settings: dict, out: str | Path | None, *, resume: bool, device: str) -
         "device": str(trained[name].mean.device.type),
         "models": found,
     }
-    if out:
+    if folder:
         drawn = {} if "content" in settings["plan"] else trained
-        draw_mimm(results, drawn, dataset, rows["balanced"], out)
-        write_json(out / "results.json", results)
+        draw_mimm(results, drawn, dataset, rows["balanced"], folder.write)
+        write_json(folder.own("results.json"), results)
     return results
+
+
+def of_a_run(models: Sequence[str]) -> list[str]:
+    """The files that a run of these models may write."""
+    names = ["results.json", "accuracy.png", "worst_group.png"]
+    of_each = ("model-{}.safetensors", "train-{}.json", "train-{}.pt", "tsne-{}.png")
+    return names + [name.format(model) for model in models for name in of_each]
 
 
 def _planned(
@@ -201,7 +208,7 @@ def _read(settings: dict) -> tuple[Dataset, Rows]:
 
 
 def _train(
-    name: str, data: Dataset, rows: Rows, settings: dict, *, out: Path | None, device: str
+    name: str, data: Dataset, rows: Rows, settings: dict, *, out: Folder | None, device: str
 ) -> tuple[MultiHead, dict]:
     """One of `MODELS`, trained on its own rows, and the numbers of its training."""
     prefix = "oracle_" if name == "oracle" else ""

@@ -1,7 +1,7 @@
 """Results as a person reads them: a table and a few figures."""
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -15,12 +15,12 @@ from xbl_kit.explain import upsample
 from xbl_kit.metrics import tsne
 from xbl_kit.models import Classifier, MultiHead
 from xbl_kit.run.content import read_parts
-from xbl_kit.storage import write_whole
 from xbl_kit.train import predict
 
 COLUMNS = {
     "accuracy": "accuracy",
     "worst_group": "worst group",
+    "worst_group_n": "n",
     "activation_precision": "AP",
     "activation_precision_chance": "AP chance",
 }
@@ -49,6 +49,7 @@ NAMES = {
     "oracle": "Oracle",
 }
 SHOWN = 4
+Save = Callable[[str, Callable[[Path], object]], None]  # a name, and what fills the file
 
 
 def versions() -> dict[str, str]:
@@ -88,36 +89,36 @@ def contents(results: dict) -> pd.DataFrame:
 
 
 def draw_exbl(
-    results: dict, models: dict[str, Classifier], data: Dataset, rows: dict, out: Path
+    results: dict, models: dict[str, Classifier], data: Dataset, rows: dict, save: Save
 ) -> None:
     """Write the figures of a run: accuracy and Activation Precision by split, a grid of maps."""
-    _draw_bars(results, ("accuracy", "worst_group", "activation_precision"), out)
+    _draw_bars(results, ("accuracy", "worst_group", "activation_precision"), save)
     bad = results["exemplars"]["bad"]
     suspect = (bad[0] if isinstance(bad, list) else bad)["label"]
     of_suspect = [row for row in rows["iid"] if data.classes[data.label[row]] == suspect]
     some = of_suspect or list(rows["iid"])
-    _save(maps_of(models, data, torch.stack(some[:SHOWN])), out / "maps.png")
+    save("maps.png", _png(maps_of(models, data, torch.stack(some[:SHOWN]))))
 
 
 def draw_mimm(
-    results: dict, models: dict[str, MultiHead], data: Dataset, rows: Tensor, out: Path
+    results: dict, models: dict[str, MultiHead], data: Dataset, rows: Tensor, save: Save
 ) -> None:
     """Write the figures of a run: accuracy by split, and t-SNE of every model's f_y on `rows`."""
-    _draw_bars(results, ("accuracy", "worst_group"), out)
+    _draw_bars(results, ("accuracy", "worst_group"), save)
     columns = {"label": (data.classes, data.label[rows])} | {
         factor: (data.levels[factor], data.confounders[factor][rows])
         for factor in results["confounders"]
     }
     for name, model in models.items():
         points = tsne(read_parts(model, data, rows)[0][0])
-        _save(plots.scatter(points, columns, title=NAMES[name]), out / f"tsne-{name}.png")
+        save(f"tsne-{name}.png", _png(plots.scatter(points, columns, title=NAMES[name])))
 
 
-def _draw_bars(results: dict, keys: Sequence[str], out: Path) -> None:
+def _draw_bars(results: dict, keys: Sequence[str], save: Save) -> None:
     for key in keys:
         values = by_split(results, key)
         if any(value is not None for splits in values.values() for value in splits.values()):
-            _save(plots.split_bars(values, ylabel=TITLES[key]), out / f"{key}.png")
+            save(f"{key}.png", _png(plots.split_bars(values, ylabel=TITLES[key])))
 
 
 def by_split(results: dict, key: str) -> dict[str, dict[str, float | None]]:
@@ -145,5 +146,5 @@ def maps_of(models: dict[str, Classifier], data: Dataset, rows: torch.Tensor):
     )
 
 
-def _save(figure, path: Path) -> None:
-    write_whole(path, lambda partial: figure.savefig(partial, format="png", dpi=110))
+def _png(figure) -> Callable[[Path], object]:
+    return lambda path: figure.savefig(path, format="png", dpi=110)
