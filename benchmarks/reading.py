@@ -30,7 +30,7 @@ from PIL import Image
 
 from xbl_kit.data import list_images, open_dataset
 from xbl_kit.data.check import check, lookalikes
-from xbl_kit.data.files import WORKERS
+from xbl_kit.data.decode import WORKERS
 from xbl_kit.data.phantom import CLASSES, FACTORS, make_phantoms
 
 SIDE, SIZE, BATCH, DRAWN = 299, 224, 64, 200
@@ -107,9 +107,9 @@ def decode(root: Path) -> None:
 
 def compare(root: Path) -> None:
     """Every picture with every other, as the check does, by looks made up at random."""
-    listing = list_images("table", root)
-    looks = np.random.default_rng(0).random((len(listing), 255)) < 0.5
-    lookalikes(listing, dict(enumerate(looks)))
+    manifest = list_images("table", root)
+    looks = np.random.default_rng(0).random((len(manifest), 255)) < 0.5
+    lookalikes(manifest, dict(enumerate(looks)))
 
 
 def pass_over(root: Path) -> dict:

@@ -9,7 +9,7 @@ from PIL import Image
 from test_table import _write
 
 from xbl_kit.data import list_images, open_dataset, picture
-from xbl_kit.data.cache import read_listing
+from xbl_kit.data.cache import read_manifest
 
 
 @pytest.fixture
@@ -43,6 +43,6 @@ def test_a_changed_file_or_another_way_of_reading_makes_another_cache(tmp_path, 
     assert abs(int(new[2, 0, 0]) - (255 - int(old[0, 0]))) <= 1
     listing = list_images("table", root)
     padded = dataclasses.replace(listing, read=partial(picture.read_frames, pad=True))
-    above, below = read_listing(padded, size=8).images[1, [0, 4], 0].tolist()
+    above, below = read_manifest(padded, size=8).images[1, [0, 4], 0].tolist()
     assert above < below == 40, "an image of 20 x 16 gets black borders above and below"
     assert len(list(folder.iterdir())) == 3

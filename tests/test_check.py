@@ -18,8 +18,8 @@ from PIL import Image
 
 from xbl_kit.data import DataError, list_images, open_dataset
 from xbl_kit.data.check import ALIKE, _alike, check
-from xbl_kit.data.files import in_parallel, row_reader
-from xbl_kit.data.listing import Listing
+from xbl_kit.data.decode import in_parallel, row_reader
+from xbl_kit.data.manifest import Manifest
 from xbl_kit.data.rows import faults_in_rows
 
 N, SIDE = 24, 96
@@ -592,11 +592,11 @@ def test_an_interrupted_reading_leaves_no_half_cache(spoiled, cache, monkeypatch
     assert open_dataset("table", root, size=8).images.any()
 
 
-def _interrupted(listing, size):
+def _interrupted(manifest, size):
     def read(row):
         if row == N - 1:
             raise KeyboardInterrupt
-        return row_reader(listing, size)(row)
+        return row_reader(manifest, size)(row)
 
     return read
 
@@ -660,10 +660,10 @@ SOUND = [
 SLIPS = [("Pneumonia", "Pnuemonia"), ("Lung_Opacity", "Lung_Opcity"), ("COVID", "CVOID")]
 
 
-def _labelled(counts: dict[str, int], **options) -> Listing:
+def _labelled(counts: dict[str, int], **options) -> Manifest:
     labels = [name for name, n in counts.items() for _ in range(n)]
     where = [str(i) for i in range(len(labels))]
-    return Listing(pd.DataFrame({"label": labels}), where, (Path(),), **options)
+    return Manifest(pd.DataFrame({"label": labels}), where, (Path(),), **options)
 
 
 @pytest.mark.parametrize("counts", SOUND)
@@ -683,7 +683,7 @@ def test_a_slip_is_found_unless_the_labels_are_named(right, wrong):
 def test_ages_in_years_ranges_or_words_are_sound(ages):
     values = ages.split()
     rows = pd.DataFrame({"label": ["a", "b", *values][: len(values)], "Age": values})
-    assert faults_in_rows(Listing(rows, values, (Path(),))) == []
+    assert faults_in_rows(Manifest(rows, values, (Path(),))) == []
 
 
 def test_the_real_chest_x_rays_have_no_fault(cxr):

@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 from skimage.exposure import equalize_adapthist
 
 from xbl_kit.data import DataError, list_images, open_dataset
-from xbl_kit.data.chexpert import FINDINGS, list_chexpert
+from xbl_kit.data.readers.chexpert import FINDINGS, list_chexpert
 
 COLUMNS = ("Path", "Sex", "Age", "Frontal/Lateral", "AP/PA", *FINDINGS)
 SMALL = "CheXpert-v1.0-small"

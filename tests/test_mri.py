@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
-from xbl_kit.data import DataError, list_images, mri, open_dataset
+from xbl_kit.data import DataError, list_images, open_dataset
 from xbl_kit.data.check import check
-from xbl_kit.data.files import in_parallel
-from xbl_kit.data.mri import list_mri, read_slices
+from xbl_kit.data.decode import in_parallel
+from xbl_kit.data.readers import mri
+from xbl_kit.data.readers.mri import list_mri, read_slices
 
 FIELD = 192.0  # mm, of a cube
 # What is in a head, from the outside in: grey, centre and radii in mm towards R, A and S.

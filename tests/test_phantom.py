@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from xbl_kit.data import open_dataset
-from xbl_kit.data.cohort import redraw
-from xbl_kit.data.phantom import CLASSES, FACTORS, make_phantoms
+from xbl_kit.data.phantom import CLASSES, FACTORS, make_phantoms, redraw
 
 N = 12
 NORMAL = CLASSES.index("Normal")

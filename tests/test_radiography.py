@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from xbl_kit.data import DataError, list_images, open_dataset
-from xbl_kit.data.radiography import CLASSES, FOLDER, PAPER
+from xbl_kit.data.readers.radiography import CLASSES, FOLDER, PAPER
 
 SITES = (
     "https://github.com/armiro/COVID-CXNet/tree/master",

@@ -9,8 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from xbl_kit.data import DataError, open_dataset
-from xbl_kit.data.table import write_table
+from xbl_kit.data import DataError, open_dataset, write_table
 
 LABELS = ("ill", "well")
 

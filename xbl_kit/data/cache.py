@@ -1,4 +1,4 @@
-"""A listing as a data set: decoded once, then read from a file that is mapped into memory."""
+"""A manifest as a data set: decoded once, then read from a file that is mapped into memory."""
 
 import hashlib
 import math
@@ -11,30 +11,30 @@ from jaxtyping import UInt8
 
 from xbl_kit.data.check import faults_before_decoding
 from xbl_kit.data.dataset import Dataset
-from xbl_kit.data.fault import DataError
-from xbl_kit.data.files import in_parallel, row_reader
-from xbl_kit.data.listing import Listing
+from xbl_kit.data.decode import in_parallel, row_reader
+from xbl_kit.data.faults import DataError
+from xbl_kit.data.manifest import Manifest
 from xbl_kit.storage import cache_folder, write_whole
 
 FORMAT = 1  # another number makes all caches anew
 
 
-def read_listing(listing: Listing, *, size: int) -> Dataset:
-    """The data set of a listing, its images memory-mapped.
+def read_manifest(manifest: Manifest, *, size: int) -> Dataset:
+    """The data set of a manifest, its images memory-mapped.
 
     Files are decoded in parallel, once: the cache is named by a hash of their contents, of `size`
     and of the way of reading, so that a changed file makes another cache.
 
     Raises DataError naming the first fault and how many there are.
     """
-    faults, digests = faults_before_decoding(listing)
+    faults, digests = faults_before_decoding(manifest)
     if faults:
         raise DataError(*faults)
-    planes = _decoded(listing, size, digests)
-    row = np.arange(len(listing)).repeat(listing.frames)
-    columns = {name: column.to_numpy(dtype=str)[row] for name, column in listing.rows.items()}
-    classes, label = number(columns[listing.target])
-    factors = {factor: number(columns[factor]) for factor in listing.factors}
+    planes = _decoded(manifest, size, digests)
+    row = np.arange(len(manifest)).repeat(manifest.frames)
+    columns = {name: column.to_numpy(dtype=str)[row] for name, column in manifest.rows.items()}
+    classes, label = number(columns[manifest.target])
+    factors = {factor: number(columns[factor]) for factor in manifest.factors}
     counter = columns.get("counter")
     return Dataset(
         images=planes[:, 0],
@@ -57,21 +57,21 @@ def number(column: np.ndarray) -> tuple[tuple[str, ...], torch.Tensor]:
 
 
 def _decoded(
-    listing: Listing, size: int, digests: list[bytes]
+    manifest: Manifest, size: int, digests: list[bytes]
 ) -> UInt8[np.ndarray, "n planes size size"]:
     """What a `row_reader` gives of every row, one below the other, mapped read-only."""
-    read = listing.read if isinstance(listing.read, partial) else partial(listing.read)
+    read = manifest.read if isinstance(manifest.read, partial) else partial(manifest.read)
     how = f"{FORMAT} {size} {read.func.__name__} {sorted(read.keywords.items())}"
     key = hashlib.blake2b(how.encode() + b"".join(digests), digest_size=16).hexdigest()
     path = cache_folder() / "images" / f"{key}.npy"
 
-    shape = (len(listing) * listing.frames, 1 + ("mask" in listing.rows), size, size)
+    shape = (len(manifest) * manifest.frames, 1 + ("mask" in manifest.rows), size, size)
 
     def write(partial_path: Path) -> None:
         header = {"descr": "|u1", "fortran_order": False, "shape": shape}
         with partial_path.open("wb") as file:
             np.lib.format.write_array_header_1_0(file, header)
-            rows = in_parallel(row_reader(listing, size), len(listing), "decoding")
+            rows = in_parallel(row_reader(manifest, size), len(manifest), "decoding")
             for found in rows:
                 file.write(found.tobytes())
 

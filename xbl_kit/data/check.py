@@ -1,4 +1,4 @@
-"""Every fault of a listing: of its rows, of its files, of both together."""
+"""Every fault of a manifest: of its rows, of its files, of both together."""
 
 from collections.abc import Iterator
 from itertools import combinations_with_replacement
@@ -7,9 +7,9 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 from scipy.fft import dctn
 
-from xbl_kit.data.fault import DataError, Fault
-from xbl_kit.data.files import find_files, in_parallel, row_reader
-from xbl_kit.data.listing import Listing
+from xbl_kit.data.decode import find_files, in_parallel, row_reader
+from xbl_kit.data.faults import DataError, Fault
+from xbl_kit.data.manifest import Manifest
 from xbl_kit.data.rows import faults_in_rows
 
 SMALL, COARSE = 32, 16  # px, and frequencies a side that are kept of as many
@@ -17,41 +17,41 @@ ALIKE = 0.05  # of the bits may differ in pictures that look alike
 TILE = 2048  # rows compared with as many others at a time
 
 
-def check(listing: Listing) -> list[Fault]:
-    """Every fault there is: all that `read_listing` would refuse, and pictures that look alike."""
-    faults, looks = faults_that_matter(listing)
-    return faults + lookalikes(listing, looks)
+def check(manifest: Manifest) -> list[Fault]:
+    """Every fault there is: all that `read_manifest` would refuse, and pictures that look alike."""
+    faults, looks = faults_that_matter(manifest)
+    return faults + lookalikes(manifest, looks)
 
 
-def without_faults(listing: Listing) -> Listing:
-    """The rows that `read_listing` would not refuse.
+def without_faults(manifest: Manifest) -> Manifest:
+    """The rows that `read_manifest` would not refuse.
 
     Raises DataError where a fault is not that of a single row, or where no row is left.
     """
-    faults, _ = faults_that_matter(listing)
-    kept = np.ones(len(listing), dtype=bool)
+    faults, _ = faults_that_matter(manifest)
+    kept = np.ones(len(manifest), dtype=bool)
     for fault in faults:
         if fault.row is None:
             raise DataError(fault)
         kept[fault.row] = False
     if not kept.any():
         raise DataError(*faults)
-    return listing.keep(kept)
+    return manifest.keep(kept)
 
 
-def faults_before_decoding(listing: Listing) -> tuple[list[Fault], list[bytes]]:
+def faults_before_decoding(manifest: Manifest) -> tuple[list[Fault], list[bytes]]:
     """The faults that show before a picture is decoded, and a hash of every row's files."""
-    faults = faults_in_rows(listing)
-    digests, missing = find_files(listing)
-    return faults + missing + twins(listing, digests), digests
+    faults = faults_in_rows(manifest)
+    digests, missing = find_files(manifest)
+    return faults + missing + twins(manifest, digests), digests
 
 
-def faults_that_matter(listing: Listing) -> tuple[list[Fault], dict[int, np.ndarray]]:
-    """What `read_listing` would refuse, and the looks, as bits, of the rows that can be read."""
-    faults, digests = faults_before_decoding(listing)
+def faults_that_matter(manifest: Manifest) -> tuple[list[Fault], dict[int, np.ndarray]]:
+    """What `read_manifest` would refuse, and the looks, as bits, of the rows that can be read."""
+    faults, digests = faults_before_decoding(manifest)
     bad = {fault.row for fault in faults}
     looks = {}
-    read = row_reader(listing, SMALL)
+    read = row_reader(manifest, SMALL)
 
     def look(row: int) -> list[Fault]:
         if not digests[row]:
@@ -64,7 +64,7 @@ def faults_that_matter(listing: Listing) -> tuple[list[Fault], dict[int, np.ndar
             looks[row] = _look(images)
         return []
 
-    for found in in_parallel(look, len(listing), "decoding"):
+    for found in in_parallel(look, len(manifest), "decoding"):
         faults += found
     return faults, looks
 
@@ -79,7 +79,7 @@ def _look(frames: UInt8[np.ndarray, "frames size size"]) -> Bool[np.ndarray, " b
     return (coarse > np.median(coarse, axis=1, keepdims=True)).ravel()
 
 
-def twins(listing: Listing, digests: list[bytes]) -> list[Fault]:
+def twins(manifest: Manifest, digests: list[bytes]) -> list[Fault]:
     """The same picture, byte for byte, in two rows; the second is at fault, both in a conflict."""
     first: dict[bytes, int] = {}
     faults = []
@@ -89,26 +89,28 @@ def twins(listing: Listing, digests: list[bytes]) -> list[Fault]:
         other = first.setdefault(digest[:16], row)
         if other == row:
             continue
-        conflict = _conflict(listing, row, other)
+        conflict = _conflict(manifest, row, other)
         for one, two in ((row, other), (other, row)) if conflict else ((row, other),):
-            what = f"the same picture as {listing.other(two, beside=one)}{conflict}"
-            faults.append(_fault(listing, one, what))
+            what = f"the same picture as {manifest.other(two, beside=one)}{conflict}"
+            faults.append(_fault(manifest, one, what))
     return faults
 
 
-def lookalikes(listing: Listing, looks: dict[int, np.ndarray]) -> list[Fault]:
+def lookalikes(manifest: Manifest, looks: dict[int, np.ndarray]) -> list[Fault]:
     """Pictures of two patients that look alike under two labels or in two splits.
 
     `looks` holds the perceptual hash of each row, see `_look`.
     """
     rows = sorted(looks)
-    patient = listing.rows["patient"].tolist() if "patient" in listing.rows else range(len(listing))
+    patient = (
+        manifest.rows["patient"].tolist() if "patient" in manifest.rows else range(len(manifest))
+    )
     faults = []
     for one, two in _alike(np.stack([looks[row] for row in rows]) if rows else np.empty((0, 1))):
         one, two = rows[one], rows[two]
-        if patient[one] != patient[two] and (conflict := _conflict(listing, one, two)):
-            what = f"looks like {listing.other(one, beside=two)}{conflict}"
-            faults.append(_fault(listing, two, what))
+        if patient[one] != patient[two] and (conflict := _conflict(manifest, one, two)):
+            what = f"looks like {manifest.other(one, beside=two)}{conflict}"
+            faults.append(_fault(manifest, two, what))
     return faults
 
 
@@ -122,16 +124,16 @@ def _alike(looks: np.ndarray) -> Iterator[tuple[int, int]]:
         yield from ((i + one, j + two) for one, two in found if i + one < j + two)
 
 
-def _conflict(listing: Listing, row: int, other: int) -> str:
+def _conflict(manifest: Manifest, row: int, other: int) -> str:
     """In what two rows with one picture contradict each other, "" where they do not."""
-    for column in (listing.target, "split"):
-        if column in listing.rows:
-            one, two = listing.rows[column][[row, other]]
+    for column in (manifest.target, "split"):
+        if column in manifest.rows:
+            one, two = manifest.rows[column][[row, other]]
             if one != two:
                 return f", yet {column} is {one!r} and {two!r}"
     return ""
 
 
-def _fault(listing: Listing, row: int, what: str) -> Fault:
-    where, image = listing.where[row], listing.rows["image"][row]
+def _fault(manifest: Manifest, row: int, what: str) -> Fault:
+    where, image = manifest.where[row], manifest.rows["image"][row]
     return Fault(where if image.endswith(where) else f"{where} ({image})", what, row)

@@ -8,17 +8,17 @@ import pandas as pd
 from scipy.stats.contingency import association
 from sklearn.metrics import mutual_info_score
 
-from xbl_kit.data.fault import DataError
-from xbl_kit.data.listing import MOST_LEVELS, RESERVED, Listing
+from xbl_kit.data.faults import DataError
+from xbl_kit.data.manifest import MOST_LEVELS, RESERVED, Manifest
 from xbl_kit.data.picture import picture_size
 
 PERMUTATIONS = 200
 QUARTERS = ("lowest quarter", "second", "third", "highest quarter")
 
 
-def picture_columns(listing: Listing) -> pd.DataFrame:
+def picture_columns(manifest: Manifest) -> pd.DataFrame:
     """Kind of file and size in pixels of every image: they can tell the label, too."""
-    paths = [Path(path) for path in listing.rows["image"]]
+    paths = [Path(path) for path in manifest.rows["image"]]
 
     def pixels(path: Path) -> str:
         try:

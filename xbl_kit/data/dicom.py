@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Num, UInt8
 from PIL import Image
 
-from xbl_kit.data.fault import DataError, Fault
+from xbl_kit.data.faults import DataError, Fault
 
 SUFFIXES = (".dcm", ".dicom")
 MAGIC = slice(128, 132), b"DICM"

@@ -7,7 +7,7 @@ from jaxtyping import Bool, UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from xbl_kit.data.dicom import dicom_size, is_dicom, read_dicom
-from xbl_kit.data.fault import DataError, Fault
+from xbl_kit.data.faults import DataError, Fault
 
 MODES = ("1", "L", "LA", "P", "RGB", "RGBA")  # those with 8 bits a channel
 ORIENTATION = 0x0112  # EXIF

@@ -82,8 +82,8 @@ def describe_data(
     `open_dataset` raises.
     """
     if kind in LISTED:
-        listing = list_images(kind, root, target=target, **options)
-        rows = pd.concat([listing.rows, picture_columns(listing)], axis="columns")
+        manifest = list_images(kind, root, target=target, **options)
+        rows = pd.concat([manifest.rows, picture_columns(manifest)], axis="columns")
     else:
         rows = table_of(open_dataset(kind, root, **options))
         if target not in rows:

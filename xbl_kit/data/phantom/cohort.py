@@ -9,7 +9,7 @@ from torch import Tensor
 
 from xbl_kit.data.cells import lay_out
 from xbl_kit.data.dataset import Dataset
-from xbl_kit.data.phantom import CLASSES, FACTORS, LINE, make_phantoms
+from xbl_kit.data.phantom.draw import CLASSES, FACTORS, LINE, make_phantoms
 
 LEVELS = FACTORS | {"line": LINE}
 PER_CELL = {"train": 400, "val": 100, "test": 100}

@@ -10,15 +10,15 @@ import pandas as pd
 from PIL import Image
 
 from xbl_kit.data.dataset import Dataset, table_of
-from xbl_kit.data.fault import DataError, Fault, some, suggest
-from xbl_kit.data.listing import Listing
+from xbl_kit.data.faults import DataError, Fault, some, suggest
+from xbl_kit.data.manifest import Manifest
 
 PATHS = ("image", "mask")
 SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
-def list_table(root: str | Path) -> Listing:
+def list_table(root: str | Path) -> Manifest:
     """The images described by `root/metadata.csv`.
 
     Columns: image and label (or another target in its place); mask (the lungs), patient, split
@@ -38,7 +38,7 @@ def list_table(root: str | Path) -> Listing:
     for column in PATHS:
         if column in rows:
             rows[column] = [str(root / name) if name else "" for name in rows[column]]
-    return Listing(rows, where, (root,))
+    return Manifest(rows, where, (root,))
 
 
 def write_table(data: Dataset, root: str | Path) -> pd.DataFrame:

@@ -9,8 +9,8 @@ afterwards: what a sign does not touch stays the same, bit for bit.
 
 import numpy as np
 
-from xbl_kit.data.arms import add_arms, add_shoulder_girdle
-from xbl_kit.data.geometry import crop, edge, ellipse, join, patient_frame, periodic, ridge
+from xbl_kit.data.phantom.arms import add_arms, add_shoulder_girdle
+from xbl_kit.data.phantom.geometry import crop, edge, ellipse, join, patient_frame, periodic, ridge
 
 # Attenuation of a breast and of a catheter.
 BREAST, CATHETER = 0.085, 0.45

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from xbl_kit.data.fault import DataError, Fault
-from xbl_kit.data.listing import Listing
+from xbl_kit.data.faults import DataError, Fault
+from xbl_kit.data.manifest import Manifest
 from xbl_kit.data.picture import read_frames
-from xbl_kit.data.table import read_csv
+from xbl_kit.data.readers.table import read_csv
 
 FINDINGS = (
     "No Finding",
@@ -53,7 +53,7 @@ def list_chexpert(
     ages: Sequence[int] | None = (50, 60),
     clahe: bool = True,
     pad: bool = True,
-) -> Listing:
+) -> Manifest:
     """The images of `file`.csv, in `root` or below; by default the task with sex and age group.
 
     The label is one `finding`, no or yes, and the other findings are columns. Those that are
@@ -77,7 +77,7 @@ def list_chexpert(
     if finding is not None and columns["label"].nunique() < 2:
         raise DataError(Fault(str(table), _lack(finding, columns["label"], len(rows))))
     columns["image"] = _images(root, table.parent, columns["image"])
-    return Listing(
+    return Manifest(
         columns,
         tuple(f"{table}, line {row + 2}" for row in kept),
         (root,),
@@ -152,7 +152,7 @@ def _columns(
     unmentioned: str,
     ages: Sequence[int] | None,
 ) -> pd.DataFrame:
-    """What a listing says of every row, but for its path, which is as printed."""
+    """What a manifest says of every row, but for its path, which is as printed."""
     words = {"1": "yes", "0": "no", "-1": uncertain, "": unmentioned}
     columns = {"image": rows["Path"], "patient": rows["Path"].str.extract(PATIENT)[0].fillna("")}
     if finding is not None:

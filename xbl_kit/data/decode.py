@@ -1,4 +1,4 @@
-"""All files of a listing, worked on in parallel: found, hashed, decoded."""
+"""All files of a manifest, worked on in parallel: found, hashed, decoded."""
 
 import errno
 import hashlib
@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import UInt8
 from tqdm.auto import tqdm
 
-from xbl_kit.data.fault import DataError, Fault
-from xbl_kit.data.listing import Listing
+from xbl_kit.data.faults import DataError, Fault
+from xbl_kit.data.manifest import Manifest
 from xbl_kit.data.picture import read_mask
 
 CHUNK = 8  # files a task of the pool
@@ -40,10 +40,10 @@ def in_parallel(work: Callable[[int], object], n: int, title: str) -> Iterator:
         pool.shutdown(cancel_futures=True)
 
 
-def find_files(listing: Listing) -> tuple[list[bytes], list[Fault]]:
+def find_files(manifest: Manifest) -> tuple[list[bytes], list[Fault]]:
     """A hash of each row's image and mask, b"" where one cannot be had, and why it cannot be."""
-    columns = [(name, listing.rows[name].tolist()) for name in PATHS if name in listing.rows]
-    roots = [root.resolve() for root in listing.roots]
+    columns = [(name, manifest.rows[name].tolist()) for name in PATHS if name in manifest.rows]
+    roots = [root.resolve() for root in manifest.roots]
     faults: list[Fault] = []
 
     def digest(row: int) -> bytes:
@@ -51,12 +51,12 @@ def find_files(listing: Listing) -> tuple[list[bytes], list[Fault]]:
         for name, paths in columns:
             content = _content(paths[row], roots)
             if isinstance(content, str):
-                faults.append(Fault(listing.where[row], f"{name} {content}", row))
+                faults.append(Fault(manifest.where[row], f"{name} {content}", row))
             else:
                 found.append(hashlib.blake2b(content, digest_size=16).digest())
         return b"".join(found) if len(found) == len(columns) else b""
 
-    digests = list(in_parallel(digest, len(listing), "reading files"))
+    digests = list(in_parallel(digest, len(manifest), "reading files"))
     return digests, sorted(faults, key=lambda fault: fault.row)
 
 
@@ -80,19 +80,19 @@ def _content(path: str, roots: list[Path]) -> bytes | str:
 
 
 def row_reader(
-    listing: Listing, size: int
+    manifest: Manifest, size: int
 ) -> Callable[[int], UInt8[np.ndarray, "frames planes size size"]]:
     """A function that gives, of a row, the images of its file, and its mask as a second plane.
 
     Masks are 0 or 1. The function raises DataError naming the file.
     """
-    images = listing.rows["image"].tolist()
-    masks = listing.rows["mask"].tolist() if "mask" in listing.rows else None
+    images = manifest.rows["image"].tolist()
+    masks = manifest.rows["mask"].tolist() if "mask" in manifest.rows else None
 
     def read(row: int) -> np.ndarray:
         image = Path(images[row])
         try:
-            planes = [listing.read(image, size)]
+            planes = [manifest.read(image, size)]
             if masks:
                 planes.append(read_mask(Path(masks[row]), size, image)[None].astype(np.uint8))
         except DataError as error:

@@ -5,24 +5,21 @@ from collections.abc import Callable, Sequence
 from inspect import signature
 from pathlib import Path
 
-from xbl_kit.data.cache import read_listing
+from xbl_kit.data.cache import read_manifest
 from xbl_kit.data.check import without_faults
-from xbl_kit.data.chexpert import list_chexpert
-from xbl_kit.data.cohort import open_phantoms
 from xbl_kit.data.dataset import Dataset
-from xbl_kit.data.listing import Listing, select
+from xbl_kit.data.manifest import Manifest, select
 from xbl_kit.data.morphomnist import open_morphomnist
-from xbl_kit.data.mri import list_mri
 from xbl_kit.data.phantom import make_phantoms
-from xbl_kit.data.radiography import list_radiography
-from xbl_kit.data.table import list_table
+from xbl_kit.data.phantom.cohort import open_phantoms
+from xbl_kit.data.readers import list_chexpert, list_mri, list_radiography, list_table
 
 # Kinds that are made to order, and kinds that are listed from a folder and then read.
 MADE: dict[str, Callable[..., Dataset]] = {
     "phantom": open_phantoms,
     "morphomnist": open_morphomnist,
 }
-LISTED: dict[str, Callable[..., Listing]] = {
+LISTED: dict[str, Callable[..., Manifest]] = {
     "table": list_table,
     "radiography": list_radiography,
     "chexpert": list_chexpert,
@@ -46,12 +43,12 @@ def open_dataset(kind: str, root: Root = None, **options) -> Dataset:
     """
     if kind in LISTED:
         size, skip = options.pop("size", 224), options.pop("skip_faulty", False)
-        listing = list_images(kind, root, **options)
+        manifest = list_images(kind, root, **options)
         if skip:
-            whole, listing = len(listing), without_faults(listing)
-            if left_out := whole - len(listing):
+            whole, manifest = len(manifest), without_faults(manifest)
+            if left_out := whole - len(manifest):
                 warnings.warn(f"{root}: {left_out} of {whole} rows left out", stacklevel=2)
-        return read_listing(listing, size=size)
+        return read_manifest(manifest, size=size)
     if kind not in MADE:
         raise ValueError(f"data {kind!r}: expected one of {', '.join(KINDS)}")
     if kind == "phantom":
@@ -72,7 +69,7 @@ def list_images(
     labels: Sequence[str] = (),
     confounders: Sequence[str] | None = None,
     **options,
-) -> Listing:
+) -> Manifest:
     """The files of a `kind` of data that is read from a folder, and what is known of each.
 
     The label is column `target`, of which only the rows with one of `labels` are taken;
@@ -83,8 +80,8 @@ def list_images(
     """
     _check_root(kind, root)
     _check_options(kind, options, LISTED[kind])
-    listing = LISTED[kind](root, **options)
-    return select(listing, target=target, labels=labels, confounders=confounders)
+    manifest = LISTED[kind](root, **options)
+    return select(manifest, target=target, labels=labels, confounders=confounders)
 
 
 def _check_root(kind: str, root: Root) -> None:

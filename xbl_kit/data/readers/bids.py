@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from xbl_kit.data.fault import DataError, Fault
+from xbl_kit.data.faults import DataError, Fault
 
 TABLE = "participants.tsv"
 OURS = ("image", "mask", "patient")  # columns that are no participant's

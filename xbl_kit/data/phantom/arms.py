@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from xbl_kit.data.geometry import crop, edge, ellipse, ridge
+from xbl_kit.data.phantom.geometry import crop, edge, ellipse, ridge
 
 # Attenuation of the dense zones beside a growth plate, and the share of the bone's attenuation
 # that is missing in the plate itself.

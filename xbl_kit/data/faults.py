@@ -10,7 +10,7 @@ SHOWN = 8  # names in one message
 class Fault(NamedTuple):
     """One fault: `where` names the file (and line), `what` the value and what was expected.
 
-    `row` is the row of the listing that cannot be used for it, None where it is no single row.
+    `row` is the row of the manifest that cannot be used for it, None where it is no single row.
     """
 
     where: str

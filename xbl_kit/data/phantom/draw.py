@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from xbl_kit.data.anatomy import cage_width, draw
-from xbl_kit.data.geometry import ellipse, periodic
+from xbl_kit.data.phantom.anatomy import cage_width, draw
+from xbl_kit.data.phantom.geometry import ellipse, periodic
 
 CLASSES = ("COVID", "Lung_Opacity", "Normal", "Viral Pneumonia")
 FACTORS = {"age": ("adult", "child"), "sex": ("female", "male"), "site": ("A", "B")}

@@ -9,9 +9,9 @@ from zipfile import BadZipFile
 import numpy as np
 import pandas as pd
 
-from xbl_kit.data.fault import DataError, Fault
-from xbl_kit.data.listing import Listing
-from xbl_kit.data.table import read_csv
+from xbl_kit.data.faults import DataError, Fault
+from xbl_kit.data.manifest import Manifest
+from xbl_kit.data.readers.table import read_csv
 
 CLASSES = ("COVID", "Lung_Opacity", "Normal", "Viral Pneumonia")
 FOLDER = "COVID-19_Radiography_Dataset"
@@ -20,7 +20,7 @@ LITTER = ("thumbs.db", "desktop.ini")  # what operating systems leave; hidden fi
 SHARED_HOSTS = ("github.com", "kaggle.com")  # who is there is told by the first two folders
 
 
-def list_radiography(root: str | Path, *, subsample: str | None = None, seed: int = 0) -> Listing:
+def list_radiography(root: str | Path, *, subsample: str | None = None, seed: int = 0) -> Manifest:
     """The images in `root/<class>/images`, with the lungs in `root/<class>/masks`.
 
     `root` is the folder of the four classes or the one above it. `site` says where an image came
@@ -50,7 +50,7 @@ def list_radiography(root: str | Path, *, subsample: str | None = None, seed: in
         rows["site"] = sites
     if subsample:
         rows = _draw(rows, root, seed)
-    return Listing(rows.drop(columns="where"), tuple(rows["where"]), (root,))
+    return Manifest(rows.drop(columns="where"), tuple(rows["where"]), (root,))
 
 
 def _class_folders(root: Path) -> Path:

@@ -14,9 +14,9 @@ from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 from PIL import Image
 
-from xbl_kit.data.bids import find_sites, site_rows
-from xbl_kit.data.fault import DataError, Fault
-from xbl_kit.data.listing import Listing
+from xbl_kit.data.faults import DataError, Fault
+from xbl_kit.data.manifest import Manifest
+from xbl_kit.data.readers.bids import find_sites, site_rows
 
 PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}  # the axis of right, anterior, superior they cut
 SAMPLE = 2**20  # voxels that percentiles are taken from
@@ -37,7 +37,7 @@ def list_mri(
     slices: int = 1,
     percentiles: Sequence[float | int] = (1, 99),
     ages: Sequence[float | int] | None = None,
-) -> Listing:
+) -> Manifest:
     """The T1-weighted volumes of one BIDS folder or, as `site`s, of several.
 
     `root` is a BIDS folder, a folder of BIDS folders, or a sequence of them. All columns of
@@ -64,7 +64,7 @@ def list_mri(
     if ages:
         rows["age_group"] = _age_groups(rows, where, *ages)
     read = partial(read_slices, plane=plane, slices=slices, percentiles=tuple(percentiles))
-    return Listing(rows, where, tuple(sites.values()), read=read, frames=slices)
+    return Manifest(rows, where, tuple(sites.values()), read=read, frames=slices)
 
 
 def _age_groups(

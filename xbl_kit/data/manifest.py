@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import UInt8
 
-from xbl_kit.data.fault import DataError, Fault, some, suggest
+from xbl_kit.data.faults import DataError, Fault, some, suggest
 from xbl_kit.data.picture import read_frames
 
 RESERVED = ("image", "mask", "patient", "split", "counter")
@@ -19,7 +19,7 @@ Reader = Callable[[Path, int], UInt8[np.ndarray, "frames size size"]]
 
 
 @dataclass(frozen=True, eq=False)
-class Listing:
+class Manifest:
     """Files and what is known of each; every kind of data on disk is listed before it is read.
 
     `rows` holds text, "" where a thing is not known: `image` and, where there are any, `mask`
@@ -48,26 +48,26 @@ class Listing:
         same = file and self.where[beside].startswith(f"{file}, line ")
         return f"line {line}" if same else self.where[row]
 
-    def keep(self, kept: np.ndarray) -> "Listing":
-        """The listing of the rows that are marked in `kept` (n,), bool."""
+    def keep(self, kept: np.ndarray) -> "Manifest":
+        """The manifest of the rows that are marked in `kept` (n,), bool."""
         where = tuple(w for w, wanted in zip(self.where, kept, strict=True) if wanted)
         return dataclasses.replace(self, rows=self.rows[kept].reset_index(drop=True), where=where)
 
 
 def select(
-    listing: Listing,
+    manifest: Manifest,
     *,
     target: str = "label",
     labels: Sequence[str] = (),
     confounders: Sequence[str] | None = None,
-) -> Listing:
+) -> Manifest:
     """The rows whose `target` is one of `labels` (all by default), with these `confounders`.
 
     Without `confounders` they are those the kind of data names itself or, where it names none, all
     other columns with 2 to 10 values.
     Raises DataError for a column or a value that is not there.
     """
-    rows, source = listing.rows, str(listing.roots[0])
+    rows, source = manifest.rows, str(manifest.roots[0])
     if not len(rows):
         raise DataError(Fault(source, "no images"))
     if target in (confounders or ()):
@@ -83,14 +83,14 @@ def select(
             what = f"no {target} {name!r}, found {some(found)}{suggest(name, found)}"
             raise DataError(Fault(source, what))
     if labels:
-        listing = listing.keep(rows[target].isin(labels).to_numpy())
-    free = [c for c in listing.factors or listing.rows if c not in (*RESERVED, target)]
+        manifest = manifest.keep(rows[target].isin(labels).to_numpy())
+    free = [c for c in manifest.factors or manifest.rows if c not in (*RESERVED, target)]
     columns = free if confounders is None else confounders
-    levels = {column: set(listing.rows[column]) - {""} for column in columns}
+    levels = {column: set(manifest.rows[column]) - {""} for column in columns}
     for column, names in levels.items():
         if confounders is not None and len(names) < 2:
             what = f"confounder {column!r} has {len(names)} value, expected 2 or more"
             raise DataError(Fault(source, what))
-    most = MOST_LEVELS if confounders is None else len(listing)
+    most = MOST_LEVELS if confounders is None else len(manifest)
     factors = tuple(c for c, names in levels.items() if 2 <= len(names) <= most)
-    return dataclasses.replace(listing, target=target, factors=factors, labels=tuple(labels))
+    return dataclasses.replace(manifest, target=target, factors=factors, labels=tuple(labels))
