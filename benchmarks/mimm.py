@@ -24,8 +24,8 @@ HERE = Path(__file__).resolve().parent
 FACTORS = ("age", "sex", "site", "line")
 SMALL = {
     "per_class": {"train": 600, "val": 40, "test": 200},
-    "train": {"epochs": 12, "batch_size": 64, "lr": 3e-3, "warmup": 0.3},
-    "content": ["probe"],
+    "train": {"epochs": 12, "batch_size": 64, "lr": 3e-3, "warmup": 0.3, "keep": "last"},
+    "content": {"probe": {}},
 }
 # As far as it is published: information and heads count in full from the first step on, measured
 # on the batch alone, and the classification loss is plain.
@@ -51,9 +51,13 @@ def ablation(given: Namespace) -> Study:
     """MINE with and without each option, the recipe, what is published, and the baselines."""
     keys = ("scaling", "attention", "conditional")
     grid = product(("none", "clip", "gradnorm"), (False, True), (False, True))
-    mine = {"models": ["mimm-x"], "plan": SMALL, "estimator": "mine", "memory": 64}
+
+    def mine(**options) -> dict:
+        options = {"estimator": "mine", "memory": 64} | options
+        return {"models": ["mimm-x"], "plan": SMALL, "options": {"mimm-x": options}}
+
     rows = [
-        ({"variant": "MINE"} | values, mine | values)
+        ({"variant": "MINE"} | values, mine(**values))
         for values in (dict(zip(keys, each, strict=True)) for each in grid)
     ]
     full = dict(zip(keys, ("gradnorm", True, False), strict=True))
@@ -61,7 +65,7 @@ def ablation(given: Namespace) -> Study:
     rest = {"models": ["erm", "reweighted", "multitask", "mimm-x", "oracle"], "plan": SMALL}
     return [
         ({"variant": "recipe"} | recipe, rest),
-        ({"variant": "published"} | full, mine | full | PUBLISHED),
+        ({"variant": "published"} | full, mine(**full | PUBLISHED)),
         *rows,
     ]
 
@@ -132,7 +136,8 @@ def write(name: str, rows: list[dict], results: dict) -> None:
     mean, spread = groups.mean(), groups.std().fillna(0)
     text = mean.map("{:.3f}".format) + " +- " + spread.map("{:.3f}".format)
     print(text.assign(seeds=groups.size()).to_string(), flush=True)
-    plan = results["plan"] | {"weights": Path(results["plan"]["weights"]).name}
+    plan = results["settings"]["plan"]
+    plan |= {"weights": Path(plan["weights"]).name}
     content = {"versions": results["versions"], "plan": plan, "rows": rows}
     (HERE / f"mimm_{name}.json").write_text(json.dumps(content, indent=1) + "\n")
 

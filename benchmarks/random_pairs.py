@@ -21,8 +21,7 @@ from xbl_kit.methods import ExBL
 from xbl_kit.metrics import region_share
 from xbl_kit.models import build_classifier
 from xbl_kit.pick import explained, region_pixels
-from xbl_kit.run import PRESETS, prepare, reproduce
-from xbl_kit.run.evaluate import evaluate
+from xbl_kit.run import PRESETS, evaluate, prepare, reproduce
 from xbl_kit.train import fit, predict
 
 HERE = Path(__file__).parent
@@ -78,7 +77,7 @@ def measure(model, data, rows, exemplar: Exemplar, seed: int) -> dict:
     """What one pair makes of the Unrefined model, and where its two maps lay."""
     plan = PRESETS["classroom"]
     refined = copy.deepcopy(model)
-    method = ExBL(refined, exemplar, **plan["loss"])
+    method = ExBL(refined, exemplar, **plan["options"]["exbl"])
     fit(method, data, rows["train"], rows["val"], seed=seed, **plan["refine"])
     found = evaluate(refined, data, rows["balanced"], ("age",))
     return {

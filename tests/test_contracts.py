@@ -72,7 +72,7 @@ def test_every_method_gives_scalar_losses_with_a_gradient_and_leaves_its_argumen
         assert not method.training and "class" in losses
         assert all(loss.shape == () and loss.isfinite() for loss in losses.values())
         sum(losses.values()).backward()
-        for turn in getattr(method, "turns", ())[:-1]:
+        for turn in method.turns[:-1]:
             sum(method(batch, turn).values()).backward()
         assert all(p.grad is not None for p in method.parameters())
         assert torch.equal(batch.image, before[0]) and torch.equal(batch.label, before[1])

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 
 from xbl_kit.data import confound
 from xbl_kit.losses import distance_correlation
-from xbl_kit.methods import Bias, Erm, MimmX, classification_loss
-from xbl_kit.methods.bias import CORRECTIONS
+from xbl_kit.methods import Bias, Corrected, Erm, MimmX, Seen
+from xbl_kit.methods.weighted import CORRECTIONS
 from xbl_kit.models import BACKBONES, build_multihead
 from xbl_kit.train import fit, predict
 
@@ -18,6 +18,10 @@ FACTORS = {"age": 2, "sex": 2, "site": 2}
 
 def _method(**options):
     return MimmX(build_multihead("small_cnn", 4, FACTORS, size=3), **options)
+
+
+def _information(method):
+    return method.terms["information"]
 
 
 @pytest.fixture
@@ -35,9 +39,7 @@ def test_a_multihead_is_a_classifier_with_a_part_a_task(backbone):
     assert [tuple(p.shape) for p in parts] == [(2, 6)] * 3
     assert [tuple(each.shape) for each in all_logits] == [(2, 5), (2, 3), (2, 7)]
     torch.testing.assert_close(all_logits[0], logits)
-    one = F.linear(
-        features.mean(dim=(2, 3)), model.spurious[0][2].weight, model.spurious[0][2].bias
-    )
+    one = F.linear(features.mean(dim=(2, 3)), model.heads[1][2].weight, model.heads[1][2].bias)
     torch.testing.assert_close(parts[1], one)
 
 
@@ -101,7 +103,7 @@ def test_the_critic_learns_and_the_encoder_forgets(batch, estimator, conditional
     """With the class's loss out of the way, the two players pull one figure up and down."""
     method = _method(weight=1.0, memory=0, conditional=conditional, estimator=estimator)
     players = {
-        "critic": torch.optim.Adam(method.critic.parameters(), lr=1e-2),
+        "critic": torch.optim.Adam(_information(method).measure.parameters(), lr=1e-2),
         "model": torch.optim.Adam(method.model.parameters(), lr=1e-2),
     }
 
@@ -121,10 +123,11 @@ def test_the_critic_learns_and_the_encoder_forgets(batch, estimator, conditional
 def test_club_fits_its_normals_to_the_features(batch):
     """The critic's turn follows the likelihood alone: not what makes the bound large."""
     method = _method(estimator="club", memory=0).eval()
+    critic = _information(method).measure
     with torch.no_grad():
         parts = torch.stack(method.model.tasks(method.model.encode(batch.image))[0])
-    losses = method(batch, "critic")["critic"], -method.critic.log_likelihood(parts, batch.label)
-    found, wanted = (torch.autograd.grad(x.sum(), method.critic.parameters()) for x in losses)
+    losses = method(batch, "critic")["critic"], -critic.log_likelihood(parts, batch.label)
+    found, wanted = (torch.autograd.grad(x.sum(), critic.parameters()) for x in losses)
     for one, other in zip(found, wanted, strict=True):
         torch.testing.assert_close(one, other)
 
@@ -161,7 +164,7 @@ def test_two_players_go_on_as_if_they_had_not_stopped(small_cohort, tmp_path):
     resumed = train(state=state)
     pairs = zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
-    assert whole.held == 60 and whole.step == 3 * (len(rows["train"]) // 24)
+    assert _information(whole).memory.held == 60 and whole.step == 3 * (len(rows["train"]) // 24)
 
 
 def test_delay_and_ramp_bring_the_term_in(batch):
@@ -174,10 +177,11 @@ def test_delay_and_ramp_bring_the_term_in(batch):
 
 def test_memory_keeps_the_newest_and_scales_the_push(batch):
     method = _method(estimator="dcor", memory=60)
+    memory = _information(method).memory
     method(batch)
-    assert method.held == 48
+    assert memory.held == 48
     method(batch)
-    assert method.held == 60 and torch.equal(method.past_label[:48], batch.label)
+    assert memory.held == 60 and torch.equal(memory.label[:48], batch.label)
     state = copy.deepcopy(method.state_dict())
     method.eval()
     method(batch)
@@ -202,6 +206,13 @@ def test_unknown_options_are_named():
         _method(scaling="both")
 
 
+def _corrected(logits, batch, bias, correction, strength=torch.ones_like):
+    """The mean of the corrected losses of a model that gives these logits."""
+    seen = Seen(batch, torch.zeros(1, 1, 1, 1), logits, [], {}, torch.tensor(0))
+    each = F.cross_entropy(logits, batch.label, reduction="none")
+    return Corrected(bias, correction, strength)(seen, each).mean()
+
+
 TABLES = {
     "age": torch.tensor([[0.9, 0.1], [0.9, 0.1], [0.1, 0.9], [0.1, 0.9]]),
     "sex": torch.tensor([[0.8, 0.2], [0.2, 0.8], [0.8, 0.2], [0.2, 0.8]]),
@@ -219,7 +230,7 @@ class TestBias:
                 if small_cohort.label[r] == y
             ]
             share = (levels.count(1) + 0.5) / (len(levels) + 1)
-            assert bias.log_sex.exp()[y, 1].item() == pytest.approx(share)
+            assert bias.tables["sex"].exp()[y, 1].item() == pytest.approx(share)
 
     def test_weights_and_prior_equal_a_loop(self, batch):
         bias, logits = Bias(TABLES), torch.randn(len(batch.label), 4)
@@ -235,11 +246,9 @@ class TestBias:
             total["weights"] += weight * -logits[i].log_softmax(0)[y] / len(logits)
             total["prior"] += -(logits[i] + shift).log_softmax(0)[y] / len(logits)
         for correction, wanted in total.items():
-            torch.testing.assert_close(classification_loss(logits, batch, bias, correction), wanted)
-        plain = F.cross_entropy(logits, batch.label)
-        torch.testing.assert_close(classification_loss(logits, batch, bias, "none"), plain)
+            torch.testing.assert_close(_corrected(logits, batch, bias, correction), wanted)
         for correction, weight in (("prior", 1), ("both", None)):
-            none = classification_loss(logits, batch, bias, correction, strength=0.0)
+            none = _corrected(logits, batch, bias, correction, torch.zeros_like)
             if weight is None:
                 _, weight = bias.shift_and_weight(batch, CORRECTIONS["both"])
             each = F.cross_entropy(logits, batch.label, reduction="none")
@@ -265,7 +274,7 @@ class TestBias:
 
             def closure(table=table, optimizer=optimizer, correction=correction):
                 optimizer.zero_grad()
-                loss = classification_loss(table[s, a], batch, bias, correction)
+                loss = _corrected(table[s, a], batch, bias, correction)
                 loss.backward()
                 return loss
 
@@ -277,8 +286,18 @@ class TestBias:
     def test_faults_are_named(self, batch):
         with pytest.raises(ValueError, match="age: a level never seen"):
             Bias({"age": torch.tensor([[1.0, 0.0]])})
-        logits = torch.zeros(len(batch.label), 4)
-        with pytest.raises(ValueError, match="correction='both'"):
-            classification_loss(logits, batch, None, "both")
-        with pytest.raises(ValueError, match="needs a Bias"):
-            classification_loss(logits, batch, None, "prior")
+        with pytest.raises(ValueError, match="correction='none': expected one of weights, both"):
+            Corrected(Bias(TABLES), "none")
+        with pytest.raises(ValueError, match="correction='prior' needs a Bias"):
+            _method(correction="prior")
+
+    def test_a_factor_may_have_any_name(self, batch):
+        """Columns of users' tables are called what they are called."""
+        name = "age.group at first visit"
+        batch.confounders[name] = batch.confounders["age"]
+        for named in (Bias({name: TABLES["age"]}), Bias({"age": TABLES["age"]})):
+            _, weight = named.shift_and_weight(batch, 1.0)
+            assert weight.isfinite().all()
+        model = build_multihead("small_cnn", 4, {name: 2, "training": 2}, size=3)
+        batch.confounders["training"] = batch.confounders["sex"]
+        sum(MimmX(model)(batch).values()).backward()

@@ -48,7 +48,7 @@ def test_mobilenet_is_frozen_up_to_the_fiftieth_keras_layer(pretrained):
     assert {name for name in frozen if name.startswith("body.")} == {
         f"body.6.conv.{i}.{rest}" for i in (0, 1) for rest in ("0.weight", "1.weight", "1.bias")
     }
-    assert "body.6.conv.2.weight" in trained and "head.2.weight" in trained
+    assert "body.6.conv.2.weight" in trained and "heads.0.2.weight" in trained
     norms = [m for m in pretrained.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     assert sum(not norm.training for norm in norms) == 1 + 2 + 3 * 4 + 2
     assert not any(norm.training for norm in pretrained.prefix.modules())

@@ -16,35 +16,47 @@ from test_mri import write_bids
 from xbl_kit.cli import main
 from xbl_kit.data import confound, open_dataset
 from xbl_kit.models import build_multihead
-from xbl_kit.run import content, contents, mimm, open_run, read_parts, reproduce, summary
-from xbl_kit.run.confounded import find_confounded, make_confounded
+from xbl_kit.run import (
+    EXPERIMENTS,
+    PRESETS,
+    contents,
+    engine,
+    open_run,
+    read_parts,
+    reproduce,
+    summary,
+)
+from xbl_kit.run.splits import find_confounded, make_confounded
 
 FACTORS = ("age", "sex", "site")
+MODELS = EXPERIMENTS["mimm-x"]
+TESTS = ("iid", "balanced", "inverted")
 
 
 SMALL = {
     "size": 32,
     "backbone": "small_cnn",
     "weights": "none",
-    "train": {"epochs": 2, "batch_size": 32, "lr": 3e-3},
+    "train": {"epochs": 2, "batch_size": 32, "lr": 3e-3, "keep": "last"},
     "per_class": {"train": 40, "val": 8, "test": 16},
+    "content": {
+        "probe": {"permutations": 3},
+        "probe_mlp": {"permutations": 1},
+        "purity": {},
+        "information": {"steps": 5},
+    },
 }
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch):
-    monkeypatch.setattr(content, "PERMUTATIONS", {"linear": 3, "mlp": 1})
-    monkeypatch.setattr(content, "STEPS", 5)
 
 
 def test_results_hold_what_the_contract_says_and_are_resumed(tmp_path):
     options = {"plan": SMALL, "seed": 2, "out": tmp_path, "device": "cpu"}
-    results = reproduce("mimm-x", **options, conditional=False)
+    marginal = {"mimm-x": {"conditional": False}}
+    results = reproduce("mimm-x", **options, options=marginal)
     assert json.loads((tmp_path / "results.json").read_text()) == results
-    assert results["experiment"] == "mimm-x" and not results["options"]["conditional"]
-    assert tuple(results["models"]) == mimm.MODELS
+    assert results["experiment"] == "mimm-x" and results["settings"]["options"] == marginal
+    assert tuple(results["models"]) == MODELS
     for name, model in results["models"].items():
-        assert tuple(model["splits"]) == mimm.TESTS
+        assert tuple(model["splits"]) == TESTS
         assert model["splits"]["balanced"]["n"] == 64
         assert len(model["splits"]["balanced"]["groups"]) == 32
         assert model["probe"].keys() == model["information"].keys() == set(FACTORS)
@@ -53,7 +65,7 @@ def test_results_hold_what_the_contract_says_and_are_resumed(tmp_path):
         assert heads.keys() == (set(FACTORS) if name in ("multitask", "mimm-x") else set())
     (tmp_path / "results.json").unlink()
     (tmp_path / "model-oracle.safetensors").unlink()
-    again = reproduce("mimm-x", **options, conditional=False, resume=True)
+    again = reproduce("mimm-x", **options, options=marginal, resume=True)
     for result in (results, again):
         result["models"]["oracle"].pop("train")
     assert again == results
@@ -63,7 +75,8 @@ def test_results_hold_what_the_contract_says_and_are_resumed(tmp_path):
 
 def test_a_finished_run_is_read_drawn_and_opened(tmp_path, monkeypatch):
     models = ["erm", "mimm-x"]
-    options = {"plan": SMALL, "seed": 1, "models": models, "out": tmp_path, "device": "cpu"}
+    whole = {key: value for key, value in SMALL.items() if key != "content"}
+    options = {"plan": whole, "seed": 1, "models": models, "out": tmp_path, "device": "cpu"}
     results = reproduce("mimm-x", **options)
     names = {"accuracy", "worst_group", "tsne-erm", "tsne-mimm-x"}
     assert {path.stem for path in tmp_path.glob("*.png")} == names
@@ -76,26 +89,28 @@ def test_a_finished_run_is_read_drawn_and_opened(tmp_path, monkeypatch):
     right = (logits[0].argmax(dim=1) == run.data.label[run.rows["inverted"]]).float().mean()
     found = results["models"]["mimm-x"]["splits"]["inverted"]["accuracy"]
     assert right.item() == pytest.approx(found, abs=1e-4) and len(parts) == 4
-    often = torch.tensor(mimm.PLANS["phantom"]["preferred"]["site"])[logits[0].argmax(dim=1)]
+    often = torch.tensor(PRESETS["phantom"]["preferred"]["site"])[logits[0].argmax(dim=1)]
     told = (often == run.data.confounders["site"][run.rows["inverted"]]).float().mean()
     switched = results["models"]["mimm-x"]["splits"]["inverted"]["switched_accuracy"]
     assert switched["site"] == pytest.approx(told.item(), abs=1e-4)
-    monkeypatch.setattr(mimm, "_open", None)  # nothing is computed again
+    monkeypatch.setattr(engine, "open_task", None)  # nothing is computed again
     assert reproduce("mimm-x", **options, resume=True) == results
 
 
 def test_a_further_factor_joins_where_it_is_named_and_less_can_be_measured(tmp_path):
-    before = json.dumps(mimm.PLANS)
-    options = {"plan": SMALL | {"content": ["probe"]}, "models": ["erm"], "device": "cpu"}
+    before = json.dumps(PRESETS)
+    options = {"models": ["erm"], "device": "cpu"}
+    options["plan"] = SMALL | {"content": {"probe": {"permutations": 3}}}
     found = reproduce("mimm-x", **options, confounders=["age", "line"], out=tmp_path)
-    assert found["plan"]["preferred"]["line"] == [1, 0, 0, 0]
+    assert found["settings"]["confounders"] == ["age", "line"]
     assert found["models"]["erm"]["probe"].keys() == {"age", "line"}
     assert found["models"]["erm"].keys() == {"train", "splits", "probe"}
     assert {path.stem for path in tmp_path.glob("*.png")} == {"accuracy", "worst_group"}
     assert contents(found).columns.tolist() == ["probe", "null 95 %"]
     again = reproduce("mimm-x", **options, strength=0.8)
-    assert again["confounders"] == list(FACTORS) and "line" not in again["plan"]["preferred"]
-    assert json.dumps(mimm.PLANS) == before
+    assert again["settings"]["confounders"] == list(FACTORS)
+    assert again["settings"]["strength"] == 0.8
+    assert json.dumps(PRESETS) == before
 
 
 def test_digits_and_tables_go_through_the_same_experiment(tmp_path):
@@ -103,14 +118,14 @@ def test_digits_and_tables_go_through_the_same_experiment(tmp_path):
     models = ["reweighted", "mimm-x"]
     options = {"plan": SMALL, "device": "cpu"}
     digits = reproduce("mimm-x", data="morphomnist", root=root, models=models, **options)
-    assert digits["confounders"] == ["stroke", "rotation"]
+    assert digits["settings"]["confounders"] == ["stroke", "rotation"]
     assert digits["models"]["mimm-x"]["splits"]["balanced"]["n"] == 32
     options |= {"root": _table(tmp_path / "t"), "labels": ("ill", "well")}
     for strength in (0.8, None):
         found = reproduce(
             "mimm-x", data="table", confounders=("sex", "view"), strength=strength, **options
         )
-        assert tuple(found["models"]) == mimm.MODELS
+        assert tuple(found["models"]) == MODELS
         used = [model["train"]["images"] for model in found["models"].values()]
         assert len(set(used[:-1])) == 1 and used[-1] <= used[0]
 
@@ -161,8 +176,8 @@ def test_a_table_s_splits_share_no_patient_and_have_the_bias(tmp_path):
 
 
 def test_the_rows_have_the_bias_and_no_patient_twice():
-    plan = mimm.PLANS["phantom"]
-    preferred = plan["preferred"]
+    plan = PRESETS["phantom"]
+    preferred = {factor: plan["preferred"][factor] for factor in FACTORS}
     per_class = SMALL["per_class"]
     data, rows = make_confounded(
         "phantom", None, preferred=preferred, per_class=per_class, strength=0.9, size=32, seed=1
@@ -173,7 +188,7 @@ def test_the_rows_have_the_bias_and_no_patient_twice():
             own = torch.tensor(levels)[data.label[rows[split]]]
             agree = (data.confounders[factor][rows[split]] == own).float().mean().item()
             assert agree == pytest.approx(share, abs=0.04)
-    for test in mimm.TESTS:
+    for test in TESTS:
         assert not np.intersect1d(data.patient[train], data.patient[rows[test]]).size
     wanted = confound.cell_counts(
         40, {f: confound.biased(p, strength=0.9) for f, p in preferred.items()}
@@ -200,7 +215,7 @@ def test_what_is_of_no_use_is_said(tmp_path):
         ({"data": "table", "confounders": ["sex"]}, "no root was given"),
         ({"models": ["erm", "dfr"]}, "'dfr'"),
         ({"models": []}, r"models \[\]: expected some of erm, "),
-        ({"plan": SMALL | {"content": ["prob"]}, "models": ["erm"]}, "measures \\['prob'\\]"),
+        ({"plan": SMALL | {"content": {"prob": {}}}, "models": ["erm"]}, "measures \\['prob'\\]"),
         ({"confounders": ["hair"]}, "hair"),
         ({"strength": None}, "a strength"),
         ({"strength": 1.5}, "strength=1.5"),
@@ -218,7 +233,7 @@ def test_what_is_of_no_use_is_said(tmp_path):
 
 
 def test_the_command_prints_both_tables_and_says_what_is_wrong(tmp_path, capsys, monkeypatch):
-    monkeypatch.setitem(mimm.PLANS, "on disk", SMALL)
+    monkeypatch.setitem(PRESETS, "on disk", SMALL)
     monkeypatch.chdir(tmp_path)
     _table(tmp_path / "t")
     command = ["reproduce", "mimm-x", "--data", "table", "--root", "t", "--device", "cpu"]
@@ -227,7 +242,7 @@ def test_the_command_prints_both_tables_and_says_what_is_wrong(tmp_path, capsys,
     printed = capsys.readouterr()
     folder = tmp_path / "build/mimm-x-table-natural-1"
     assert "inverted" in printed.out and "null 95 %" in printed.out and printed.err == ""
-    assert json.loads((folder / "results.json").read_text())["strength"] is None
+    assert json.loads((folder / "results.json").read_text())["settings"]["strength"] is None
     assert main(command) == 1
     assert "which columns are the confounders" in capsys.readouterr().err
     with pytest.raises(SystemExit) as stop:
@@ -255,17 +270,18 @@ def test_the_command_prints_both_tables_and_says_what_is_wrong(tmp_path, capsys,
 def test_every_kind_on_disk_runs_to_the_end(
     tmp_path, capsys, monkeypatch, kind, write, more, found
 ):
-    plan = SMALL | {"content": ["probe"]}
-    monkeypatch.setitem(mimm.PLANS, "on disk", plan)
-    monkeypatch.setitem(mimm.PLANS, kind, plan)
+    plan = SMALL | {"content": {"probe": {"permutations": 3}}}
+    monkeypatch.setitem(PRESETS, "on disk", plan)
+    monkeypatch.setitem(PRESETS, kind, plan)
     root, out = str(write(tmp_path / "data")), str(tmp_path / "out")
     command = ["reproduce", "mimm-x", "--data", kind, "--root", root, "--out", out]
     assert main([*command, *more, "--strength", "0.8", "--seed", "3", "--device", "cpu"]) == 0
     printed = capsys.readouterr()
     assert "inverted" in printed.out and "probe" in printed.out and printed.err == ""
-    results, data, rows, models = open_run(out)[:4]
-    assert results["data"] == kind and found.items() <= results.items()
-    assert tuple(models) == mimm.MODELS
+    run = open_run(out)
+    results, data, rows, models = run.results, run.data, run.rows, run.models
+    assert results["data"] == kind and found.items() <= results["settings"].items()
+    assert tuple(models) == MODELS
     for one, other in combinations(("train", "val", "inverted"), 2):
         assert not set(data.patient[rows[one]].tolist()) & set(data.patient[rows[other]].tolist())
     assert main([*command, "--option", "colour=red"]) == 1

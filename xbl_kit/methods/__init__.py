@@ -1,8 +1,24 @@
-"""Training methods, one class a paper; `forward(batch)` returns named scalar losses to add up."""
+"""Training methods, each a function that gives a `Method`: a model, and how it differs from ERM."""
 
-from xbl_kit.methods.bias import Bias, classification_loss
-from xbl_kit.methods.erm import Erm
-from xbl_kit.methods.exbl import ExBL
-from xbl_kit.methods.mimm import MimmX
+from xbl_kit.methods.base import Known, Method, Seen
+from xbl_kit.methods.explained import exbl
+from xbl_kit.methods.mimm import mimm_x, mimm_x_of
+from xbl_kit.methods.weighted import Bias, Corrected, reweighted
 
-__all__ = ["Bias", "Erm", "ExBL", "MimmX", "classification_loss"]
+# Plain ERM is a method that changes nothing; the papers' own names for users' scripts.
+Erm, ExBL, MimmX = Method, exbl, mimm_x
+
+__all__ = [
+    "Bias",
+    "Corrected",
+    "Erm",
+    "ExBL",
+    "Known",
+    "Method",
+    "MimmX",
+    "Seen",
+    "exbl",
+    "mimm_x",
+    "mimm_x_of",
+    "reweighted",
+]

@@ -1,193 +1,244 @@
 """MIMM-X: one encoder, a part of its features a task, and little information between the parts."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from itertools import combinations
+
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from xbl_kit.batch import Batch
 from xbl_kit.losses import Clubs, Mine, distance_correlation, hsic
 from xbl_kit.losses.balance import AttentionWeighter, GradNorm, clip_scale
-from xbl_kit.methods.bias import Bias, classification_loss
-from xbl_kit.models import MultiHead
+from xbl_kit.methods.base import Known, Method, Seen
+from xbl_kit.methods.weighted import Bias, Corrected
+from xbl_kit.models import Classifier
 
 MEASURES = {"dcor": distance_correlation, "hsic": hsic}
 SCALINGS = ("none", "clip", "gradnorm")
+Pairs = list[tuple[int, int]]
 
 
-class MimmX(nn.Module):
-    """CE_y + `spurious` * sum_i CE_zi + `weight` * scale * sum_i a_i I(f_y; f_zi).
+@dataclass(frozen=True)
+class Options:
+    """What MIMM-X leaves open, or this kit adds.
 
-    MIMM (Fay et al. 2023) and the two-factor thesis: parts, heads, MINE over all pairs of a batch,
-    "clip" `scaling`, z-z pairs (`between`). MIMM-X (Fay et al. 2025) adds attention weights a_i and
-    "gradnorm"; both are a RECONSTRUCTION, no formula is public. Ours, each to be switched off:
-    `conditional` I(.|y), which alone can reach 0 where y and z are correlated; `correction` of
-    CE_y (`classification_loss`); `memory`, the past samples that join a batch where MI is
-    measured; `delay` and `ramp`, encoder steps before MI and prior count, and until in full;
-    `estimator` "dcor", "hsic" or "club". weight=0 is the multitask baseline. `turns`:
-    `critic_steps` of the statistics network, or CLUB's q, on the memory, then one of both players
-    on the batch.
+    MIMM (Fay et al. 2023) and the two-factor thesis: MINE over all pairs of a batch, "clip"
+    `scaling`, z-z pairs (`between`), `critic_steps` of the statistics network for one of the
+    encoder. MIMM-X (Fay et al. 2025) adds `attention` weights a_i and "gradnorm"; both are a
+    RECONSTRUCTION, no formula is public. Ours: the `estimator`s "dcor", "hsic" and "club";
+    `conditional` I(.|y), which alone can reach 0 where y and z are correlated; a `correction` of
+    CE_y (see `Corrected`); `memory`, the past samples that join a batch where MI is measured;
+    `delay` and `ramp`, steps before MI and prior count, and until in full.
     """
 
-    def __init__(
-        self,
-        model: MultiHead,
-        *,
-        weight: float = 0.3,
-        spurious: float = 1.0,
-        estimator: str = "mine",
-        conditional: bool = True,
-        between: bool = False,
-        attention: bool = False,
-        scaling: str = "none",
-        bias: Bias | None = None,
-        correction: str = "none",
-        memory: int = 192,
-        critic_steps: int = 1,
-        delay: int = 0,
-        ramp: int = 1,
-        hidden: int = 32,
-        seed: int = 0,
-    ):
+    weight: float = 0.3
+    spurious: float = 1.0
+    estimator: str = "mine"
+    conditional: bool = True
+    between: bool = False
+    attention: bool = False
+    scaling: str = "none"
+    correction: str = "none"
+    memory: int = 192
+    critic_steps: int = 1
+    delay: int = 0
+    ramp: int = 1
+    hidden: int = 32
+    seed: int = 0
+
+    def __post_init__(self):
+        known = {"estimator": ("mine", "club", *MEASURES), "scaling": SCALINGS}
+        for name, names in known.items():
+            if (value := getattr(self, name)) not in names:
+                raise ValueError(f"{name}={value!r}: expected one of {', '.join(names)}")
+
+
+def mimm_x(model: Classifier, *, bias: Bias | None = None, **options) -> Method:
+    """CE_y + `spurious` * sum_i CE_zi + `weight` * scale * sum_i a_i I(f_y; f_zi).
+
+    `options` are those of `Options`; weight=0 is the multitask baseline.
+    Raises ValueError for another scaling, correction or estimator, or a correction without `bias`.
+    """
+    chosen = Options(**options)
+    if chosen.correction != "none" and bias is None:
+        what = f"correction={chosen.correction!r} needs a Bias"
+        raise ValueError(f"{what}, such as Bias.measured(...)")
+    clock = partial(progress, delay=chosen.delay, ramp=chosen.ramp)
+    terms = {"spurious": partial(spurious_loss, weight=chosen.spurious)}
+    balance = None
+    if chosen.weight and model.factors:
+        terms["information"] = Information(model, clock, chosen)
+        balance = {"clip": clip_information, "gradnorm": Balanced(3)}.get(chosen.scaling)
+    corrected = None if chosen.correction == "none" else Corrected(bias, chosen.correction, clock)
+    return Method(model, weigh=corrected, terms=terms, balance=balance)
+
+
+def progress(step: Int[Tensor, ""], *, delay: int = 0, ramp: int = 1) -> Float[Tensor, ""]:
+    """From 0 for the first `delay` steps to 1 after `ramp` more."""
+    return ((step - delay + 1) / ramp).clamp(0, 1)
+
+
+def spurious_loss(seen: Seen, *, weight: float) -> Float[Tensor, ""]:
+    """`weight` * sum_i CE_zi, each the mean over the images whose level is known."""
+    total = seen.batch.image.new_zeros(())
+    for factor, logits in seen.others.items():
+        level = seen.batch.confounders[factor]
+        loss = F.cross_entropy(logits, level, ignore_index=-1, reduction="sum")
+        total = total + loss / (level >= 0).sum().clamp_min(1)
+    return weight * total
+
+
+class Memory(nn.Module):
+    """The newest `size` samples, parts (m b d) and labels, which join a batch to measure MI on."""
+
+    def __init__(self, size: int, parts: int, width: int):
         super().__init__()
-        for name, value, known in (
-            ("estimator", estimator, ("mine", "club", *MEASURES)),
-            ("scaling", scaling, SCALINGS),
-        ):
-            if value not in known:
-                raise ValueError(f"{name}={value!r}: expected one of {', '.join(known)}")
-        self.model, self.bias, self.correction = model, bias, correction
-        self.weight, self.spurious, self.conditional = weight, spurious, conditional
-        self.estimator, self.scaling, self.delay, self.ramp = estimator, scaling, delay, ramp
-        n = len(model.factors)
-        self.firsts = n if between else 1  # the parts that are measured with all after them
-        self.pairs = [(i, j) for i in range(self.firsts) for j in range(i + 1, n + 1)]
-        used = weight > 0 and n > 0
-        classes = model.n_classes if conditional else 1
-        generator = torch.Generator().manual_seed(seed)
-        self.critic = self.attention = self.gradnorm = None
-        if used and estimator == "mine":
-            self.critic = Mine(
-                model.size,
-                self.pairs,
-                hidden=hidden,
-                layers=2,
-                joint=2,
-                classes=classes,
-                generator=generator,
-            )
-        if used and estimator == "club":
-            with torch.random.fork_rng(devices=()):
-                torch.manual_seed(seed)
-                self.critic = Clubs(model.size, self.pairs, classes=classes, hidden=hidden)
-        if used and attention:
-            self.attention = AttentionWeighter(model.size, generator=generator)
-        if used and scaling == "gradnorm":
-            self.gradnorm = GradNorm(3)
-        size = memory if used else 0
-        self.register_buffer("past", torch.zeros(size, n + 1, model.size))
-        self.register_buffer("past_label", torch.zeros(size, dtype=torch.int64))
-        self.register_buffer("step", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("parts", torch.zeros(size, parts, width))
+        self.register_buffer("label", torch.zeros(size, dtype=torch.int64))
         self.register_buffer("held", torch.zeros((), dtype=torch.int64))
-        steps = critic_steps if self.critic is not None else 0
-        self.turns = ("critic",) * steps + ("model",)
 
-    def forward(self, batch: Batch, turn: str = "model") -> dict[str, Tensor]:
-        """{"class", "spurious", "information"}; in the critic's turn {"critic"}."""
-        if turn == "critic":
-            return {"critic": self._critic_loss(*self._rehearsal(batch))}
-        features = self.model.encode(batch.image, batch.stem)
-        parts, logits = self.model.tasks(features)
-        losses = {
-            "class": classification_loss(
-                logits[0], batch, self.bias, self.correction, strength=self._progress()
-            ),
-            "spurious": self.spurious * self._spurious(logits[1:], batch),
-        }
-        if self.weight and self.pairs:
-            losses["information"] = self._information(parts, batch.label, losses["class"])
-        if self.gradnorm is not None:
-            scales = self.gradnorm(list(losses.values()), features)
-            losses = {k: s * loss for s, (k, loss) in zip(scales, losses.items(), strict=True)}
-        if self.training:
-            self.step += 1
-        return losses
+    def recall(self) -> tuple[Float[Tensor, "m b d"], Int[Tensor, " b"]]:
+        return self.parts[: self.held].transpose(0, 1), self.label[: self.held]
 
-    def _spurious(self, logits: list[Tensor], batch: Batch) -> Tensor:
-        """Sum of the factors' mean cross-entropies, each over the images whose level is known."""
-        total = batch.image.new_zeros(())
-        for factor, each in zip(self.model.factors, logits, strict=True):
-            level = batch.confounders[factor]
-            loss = F.cross_entropy(each, level, ignore_index=-1, reduction="sum")
-            total = total + loss / (level >= 0).sum().clamp_min(1)
-        return total
+    def keep(self, parts: Float[Tensor, "m b d"], label: Int[Tensor, " b"]) -> None:
+        if size := len(self.parts):
+            self.parts = torch.cat([parts.transpose(0, 1), self.parts])[:size]
+            self.label = torch.cat([label, self.label])[:size]
+            self.held = (self.held + len(label)).clamp(max=size)
 
-    def _rehearsal(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Parts (m b d) and labels for the statistics network: the memory, else the batch."""
-        if self.held > 1:
-            return self.past[: self.held].transpose(0, 1), self.past_label[: self.held]
-        with torch.no_grad():
-            parts, _ = self.model.tasks(self.model.encode(batch.image, batch.stem))
-        return torch.stack(parts).float(), batch.label
 
-    def _critic_loss(self, parts: Float[Tensor, "m b d"], label: Tensor) -> Tensor:
-        """-MI, or -log q for CLUB, whose q fits the features and not what raises the bound."""
-        shared = self._measured(parts, label)
-        if self.estimator == "mine":
+class Information(nn.Module):
+    """The term `weight` * sum_ij a_ij I(part_i; part_j), whose gradient goes to the batch alone.
+
+    What measures it is trained, where it is a network, in turns before the model's, on the memory.
+    `clock(step)` is the share that counts; while it is 0 nothing is worked out.
+    """
+
+    def __init__(self, model: Classifier, clock: Callable[[Tensor], Tensor], options: Options):
+        super().__init__()
+        width, n = model.head[-1].in_features, len(model.factors)
+        generator = torch.Generator().manual_seed(options.seed)
+        self.weight, self.clock = options.weight, clock
+        self.pairs, self.measure = measured(model, options)
+        self.memory = Memory(options.memory, n + 1, width)
+        self.attention = (
+            AttentionWeighter(width, generator=generator) if options.attention else None
+        )
+        trained = isinstance(self.measure, nn.Module)
+        self.turns = ("critic",) * (options.critic_steps if trained else 0)
+
+    def rehearse(self, model: Classifier, batch: Batch) -> Float[Tensor, ""]:
+        """-MI, or -log q for CLUB, whose q fits the features and not what raises the bound.
+
+        On the memory, or where that is empty on the batch.
+        """
+        parts, label = self.memory.recall()
+        if len(label) < 2:
+            with torch.no_grad():
+                own, _ = model.tasks(model.encode(batch.image, batch.stem))
+            parts, label = torch.stack(own).float(), batch.label
+        shared = self.measure(parts, label)
+        if not isinstance(self.measure, Clubs):
             return -shared @ self._attended(parts)
-        likelihood = self.critic.log_likelihood(parts, label if self.conditional else None)
+        likelihood = self.measure.log_likelihood(parts, label)
         return -likelihood.sum() - shared.detach() @ self._attended(parts)
 
-    def _information(self, parts: list[Tensor], label: Tensor, class_loss: Tensor) -> Tensor:
-        """The weighted MI of batch and memory; its gradient goes to the batch's parts alone."""
-        now = torch.stack(parts).float()
-        if not self._progress():  # the delay: what would count for nothing is not worked out
-            self._remember(now.detach(), label)
-            return 0 * now.sum()
-        with torch.enable_grad():
-            held = self.held if self.training else 0
-            past = self.past[:held].transpose(0, 1)
-            seen = torch.cat([now.detach(), past], dim=1).requires_grad_()
-            each = self._measured(seen, torch.cat([label, self.past_label[:held]]))
-            total = each @ self._attended(seen).detach()
-            (gradient,) = torch.autograd.grad(total, seen)
-        # A sample counts as much as in a batch without memory, over which MI is a mean, too.
-        push = (now * gradient[:, : len(label)]).sum() * (seen.shape[1] / len(label))
-        strength = self.weight * self._progress()
-        if self.scaling == "clip":
-            strength = strength * clip_scale(class_loss, strength * push, parts[0])
-        self._remember(now.detach(), label)
-        return strength * (total.detach() + push - push.detach())
-
-    def _measured(self, parts: Float[Tensor, "m b d"], label: Tensor) -> Float[Tensor, " p"]:
-        """What each pair of parts shares, a class at a time where conditional."""
-        if self.critic is not None:
-            return self.critic(parts, label if self.conditional else None)
-        measure, total = MEASURES[self.estimator], parts.new_zeros(len(self.pairs))
-        groups = label.unique() if self.conditional else label[:1]
-        for y in groups:
-            own = parts[:, label == y] if self.conditional else parts
-            if own.shape[1] >= 4:
-                values = [measure(own[i : i + 1], own[i + 1 :]) for i in range(self.firsts)]
-                total = total + torch.cat(values) * own.shape[1] / parts.shape[1]
-        return total + 0 * parts.sum()
+    def forward(self, seen: Seen) -> Float[Tensor, ""]:
+        now, label = torch.stack(seen.parts).float(), seen.batch.label
+        if share := self.clock(seen.step):
+            with torch.enable_grad():
+                known = [(now.detach(), label)] + [self.memory.recall()] * self.training
+                joined = torch.cat([parts for parts, _ in known], dim=1).requires_grad_()
+                each = self.measure(joined, torch.cat([labels for _, labels in known]))
+                total = each @ self._attended(joined).detach()
+                (gradient,) = torch.autograd.grad(total, joined)
+            # A sample counts as much as in a batch without memory, over which MI is a mean, too.
+            push = (now * gradient[:, : len(label)]).sum() * (joined.shape[1] / len(label))
+            loss = self.weight * share * (total.detach() + push - push.detach())
+        else:
+            loss = 0 * now.sum()
+        if self.training:
+            self.memory.keep(now.detach(), label)
+        return loss
 
     def _attended(self, parts: Float[Tensor, "m b d"]) -> Float[Tensor, " p"]:
         """The pairs' weights: all alike, or the y-z pairs' share divided by attention."""
-        n = len(self.model.factors)
+        n = len(parts) - 1
         weight = parts.new_full((len(self.pairs),), 1 / len(self.pairs))
         if self.attention is None:
             return weight
         return torch.cat([weight[:n].sum() * self.attention(parts[0], parts[1:]), weight[n:]])
 
-    def _remember(self, parts: Float[Tensor, "m b d"], label: Tensor) -> None:
-        size = len(self.past) if self.training else 0
-        if not size:
-            return
-        self.past = torch.cat([parts.transpose(0, 1), self.past])[:size]
-        self.past_label = torch.cat([label, self.past_label])[:size]
-        self.held = (self.held + len(label)).clamp(max=size)
 
-    def _progress(self) -> Tensor:
-        """From 0 during `delay` to 1 after a further `ramp` steps of the encoder."""
-        return ((self.step - self.delay + 1) / self.ramp).clamp(0, 1)
+def measured(
+    model: Classifier, options: Options
+) -> tuple[Pairs, Callable[[Float[Tensor, "m b d"], Int[Tensor, " b"]], Float[Tensor, " p"]]]:
+    """The pairs of parts, (y, zi) and with `between` (zi, zj), and what measures them all."""
+    n, width, classes = len(model.factors), model.head[-1].in_features, model.head[-1].out_features
+    pairs = [pair for pair in combinations(range(n + 1), 2) if options.between or pair[0] == 0]
+    given = {"classes": classes if options.conditional else 1, "hidden": options.hidden}
+    if options.estimator == "mine":
+        generator = torch.Generator().manual_seed(options.seed)
+        return pairs, Mine(width, pairs, layers=2, joint=2, generator=generator, **given)
+    if options.estimator == "club":
+        with torch.random.fork_rng(devices=()):
+            torch.manual_seed(options.seed)
+            return pairs, Clubs(width, pairs, **given)
+    measure = MEASURES[options.estimator]
+    return pairs, partial(dependence, measure, pairs, conditional=options.conditional)
+
+
+def dependence(
+    measure: Callable[[Tensor, Tensor], Tensor],
+    pairs: Pairs,
+    parts: Float[Tensor, "m b d"],
+    label: Int[Tensor, " b"],
+    *,
+    conditional: bool = True,
+) -> Float[Tensor, " p"]:
+    """A `measure` of every pair of parts, (p); where `conditional` a class at a time, by its share.
+
+    A class of fewer than four samples is left out.
+    """
+    total = parts.new_zeros(len(pairs))
+    firsts = sorted({i for i, _ in pairs})  # each is paired with all parts after it
+    for rows in [label == y for y in label.unique()] if conditional else [slice(None)]:
+        own = parts[:, rows]
+        if own.shape[1] >= 4:
+            values = [measure(own[i : i + 1], own[i + 1 :]) for i in firsts]
+            total = total + torch.cat(values) * own.shape[1] / parts.shape[1]
+    return total + 0 * parts.sum()
+
+
+class Balanced(nn.Module):
+    """All losses of a method, scaled by `GradNorm` at the last feature maps."""
+
+    def __init__(self, losses: int):
+        super().__init__()
+        self.gradnorm = GradNorm(losses)
+
+    def forward(self, seen: Seen, losses: dict[str, Tensor]) -> dict[str, Tensor]:
+        scales = self.gradnorm(list(losses.values()), seen.features)
+        return {name: s * loss for s, (name, loss) in zip(scales, losses.items(), strict=True)}
+
+
+def clip_information(seen: Seen, losses: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The information scaled so that its gradient at f_y does not outgrow that of the class."""
+    scale = clip_scale(losses["class"], losses["information"], seen.parts[0])
+    return losses | {"information": scale * losses["information"]}
+
+
+# Ours, whatever the data. `delay` and `ramp` are shares of all steps.
+RECIPE = {"estimator": "dcor", "weight": 0.3, "spurious": 0.1, "correction": "both"}
+CLOCK = {"delay": 0.6, "ramp": 0.2}
+
+
+def mimm_x_of(model: Classifier, known: Known, **options) -> Method:
+    """`mimm_x` as the recipe of this kit has it; `options` replace its own."""
+    bias = Bias.measured(known.data, known.rows, known.factors)
+    clock = {key: max(1, round(share * known.steps)) for key, share in CLOCK.items()}
+    return mimm_x(model, bias=bias, **({"seed": known.seed} | RECIPE | clock | options))

@@ -1,6 +1,6 @@
 """The networks a classifier can be built on, and where their weights come from."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,18 +8,20 @@ import torch
 import torchvision
 from torch import nn
 
-from xbl_kit.models.classifier import Classifier, pooled_head
+from xbl_kit.models.classifier import Classifier, part_head, pooled_head
 
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
 
 class Parts(NamedTuple):
-    """A backbone in parts: frozen prefix, trained body, its channels, frozen parts of the body."""
+    """A backbone in parts: frozen prefix, trained body, its channels, frozen parts of the body,
+    and whether it takes colour images, scaled as those of ImageNet."""
 
     prefix: nn.Module
     body: nn.Module
     width: int
     frozen: tuple[nn.Module, ...] = ()
+    colour: bool = False
 
 
 def build_classifier(
@@ -31,8 +33,9 @@ def build_classifier(
     dropout: float = 0.5,
     seed: int = 0,
 ) -> Classifier:
-    """A classifier on a named backbone (`BACKBONES`), initialised from `seed` alone.
+    """A classifier on a named backbone, initialised from `seed` alone.
 
+    `backbone` is one of `BACKBONES` or any network of torchvision's that ends in feature maps.
     `weights` is None (random), "imagenet" (torchvision's own file, downloaded once and checked
     against the hash in its name) or a file in torchvision's key layout, whose classifier is left
     out. MobileNetV2 is cut as in Hagos et al. 2023: the first 50 Keras layers are frozen if it has
@@ -40,32 +43,73 @@ def build_classifier(
 
     Raises ValueError for an unknown backbone or weights that do not fit it.
     """
-    if backbone not in BACKBONES:
-        raise ValueError(f"backbone={backbone!r}: expected one of {', '.join(BACKBONES)}")
-    if weights is not None and backbone not in _NETWORKS:
-        raise ValueError(f"weights={str(weights)!r}: there are none for {backbone}, expected None")
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(seed)
-        parts = BACKBONES[backbone](weights)
+        parts = _parts(backbone, weights)
         head = pooled_head(parts.width, n_classes, hidden=hidden, dropout=dropout)
-    scale = IMAGENET if backbone in _NETWORKS else {}
-    model = Classifier(parts.prefix, parts.body, head, frozen=parts.frozen, **scale)
+    return _classifier(parts, head)
+
+
+def build_multihead(
+    backbone: str = "mobilenet_v2",
+    n_classes: int = 4,
+    factors: Mapping[str, int] | None = None,
+    *,
+    size: int = 4,
+    weights: str | Path | None = None,
+    seed: int = 0,
+) -> Classifier:
+    """A classifier with a head and a part of `size` features for the label and for each factor.
+
+    `factors` maps each spurious factor to its number of levels; the label's head is the same
+    whatever they are. See `build_classifier` and `classifier.part_head`.
+    Raises ValueError for an unknown backbone, weights that do not fit it, or a size below 1.
+    """
+    if size < 1:
+        raise ValueError(f"size={size}: expected at least 1 feature a task")
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(seed)
+        parts = _parts(backbone, weights)
+        torch.manual_seed(seed)
+        head = part_head(parts.width, size, n_classes)
+        others = {f: part_head(parts.width, size, n) for f, n in (factors or {}).items()}
+    return _classifier(parts, head, others)
+
+
+def _parts(backbone: str, weights: str | Path | None) -> Parts:
+    if backbone in BACKBONES:
+        return BACKBONES[backbone](weights)
+    if backbone in torchvision.models.list_models(module=torchvision.models):
+        return torchvision_network(backbone, weights)
+    raise ValueError(
+        f"backbone={backbone!r}: expected {', '.join(BACKBONES)}, or a network of torchvision's "
+        "such as resnet18 or densenet121"
+    )
+
+
+def _classifier(
+    parts: Parts, head: nn.Module, factors: Mapping[str, nn.Module] | None = None
+) -> Classifier:
+    options = {"factors": factors, "frozen": parts.frozen} | (IMAGENET if parts.colour else {})
+    model = Classifier(parts.prefix, parts.body, head, **options)
     return model.to(memory_format=torch.channels_last)  # a quarter faster on CPUs
 
 
-def small_cnn(weights: None = None) -> Parts:
+def small_cnn(weights: str | Path | None = None) -> Parts:
     """Four convolutions for the classroom: 128 px to 128 maps of 16x16, each seeing 15x15 px.
 
     The last one is 1x1, so that a map's cell sees little more than itself: with a view of 31x31
     px a lung's edge sees the shoulder, and a map inside the lungs no longer means the shoulder is
     ignored.
     """
-    return _convolutions((1, 16, 3, 2), (16, 32, 3, 2), (32, 64, 3, 2), (64, 128, 1, 1))
+    plan = (1, 16, 3, 2), (16, 32, 3, 2), (32, 64, 3, 2), (64, 128, 1, 1)
+    return _convolutions("small_cnn", weights, *plan)
 
 
-def digit_cnn(weights: None = None) -> Parts:
+def digit_cnn(weights: str | Path | None = None) -> Parts:
     """Four convolutions for digits of 28 px, to a map of one cell, which sees the whole digit."""
-    return _convolutions((1, 32, 5, 2), (32, 64, 3, 2), (64, 128, 3, 2), (128, 128, 7, 4))
+    plan = (1, 32, 5, 2), (32, 64, 3, 2), (64, 128, 3, 2), (128, 128, 7, 4)
+    return _convolutions("digit_cnn", weights, *plan)
 
 
 def mobilenet_v2(weights: str | Path | None = None) -> Parts:
@@ -76,34 +120,44 @@ def mobilenet_v2(weights: str | Path | None = None) -> Parts:
     """
     layers = _torchvision("mobilenet_v2", weights).features
     if weights is None:
-        return Parts(nn.Sequential(), layers, 1280)
-    return Parts(layers[:6], layers[6:], 1280, frozen=tuple(layers[6].conv[:2]))
+        return Parts(nn.Sequential(), layers, 1280, colour=True)
+    frozen = tuple(layers[6].conv[:2])
+    return Parts(layers[:6], layers[6:], 1280, frozen, colour=True)
 
 
-def resnet18(weights: str | Path | None = None) -> Parts:
-    """ResNet-18 (He et al. 2016), trained whole."""
-    body = nn.Sequential(*list(_torchvision("resnet18", weights).children())[:-2])
-    return Parts(nn.Sequential(), body, 512)
+def torchvision_network(name: str, weights: str | Path | None = None) -> Parts:
+    """Any of torchvision's networks up to its last feature maps, trained whole.
+
+    Raises ValueError for one that has none (a plain vision transformer).
+    """
+    network = _torchvision(name, weights)
+    layers = [layer for key, layer in network.named_children() if key not in _TOP]
+    if isinstance(network, torchvision.models.DenseNet):  # the ReLU after its last BatchNorm
+        layers.append(nn.ReLU())
+    body = nn.Sequential(*layers).eval()
+    try:
+        with torch.no_grad():
+            _, width, *_ = shape = body(torch.zeros(1, 3, 96, 96)).shape
+    except (RuntimeError, AssertionError, NotImplementedError):
+        shape = ()
+    if len(shape) != 4:
+        raise ValueError(f"backbone={name!r}: it has no last feature maps to explain")
+    return Parts(nn.Sequential(), body.train(), width, colour=True)
 
 
-def densenet121(weights: str | Path | None = None) -> Parts:
-    """DenseNet-121 (Huang et al. 2017), trained whole, with the ReLU after its last BatchNorm."""
-    body = nn.Sequential(_torchvision("densenet121", weights).features, nn.ReLU())
-    return Parts(nn.Sequential(), body, 1024)
-
-
+# Named here where they are ours, or cut in two; all others are torchvision's.
 BACKBONES: dict[str, Callable[[str | Path | None], Parts]] = {
     "small_cnn": small_cnn,
     "digit_cnn": digit_cnn,
     "mobilenet_v2": mobilenet_v2,
-    "resnet18": resnet18,
-    "densenet121": densenet121,
 }
-_NETWORKS = {"mobilenet_v2", "resnet18", "densenet121"}
+_TOP = ("avgpool", "flatten", "classifier", "fc", "head")  # what follows the feature maps
 
 
-def _convolutions(*plan: tuple[int, int, int, int]) -> Parts:
+def _convolutions(name: str, weights: str | Path | None, *plan: tuple[int, int, int, int]) -> Parts:
     """Convolution, BatchNorm, ReLU for each (inputs, outputs, kernel, stride)."""
+    if weights is not None:
+        raise ValueError(f"weights={str(weights)!r}: there are none for {name}, expected None")
     layers = [
         layer
         for inputs, outputs, size, stride in plan
@@ -125,15 +179,13 @@ def _torchvision(name: str, weights: str | Path | None) -> nn.Module:
         state = source.get_state_dict(progress=True, check_hash=True)
     else:
         state = _read_state(Path(weights))
-    state = {key: value for key, value in state.items() if not key.startswith(_TOP)}
-    missing, unexpected = network.load_state_dict(state, strict=False)
-    wrong = [key for key in missing if not key.startswith(_TOP)] + list(unexpected)
+    missing, unexpected = network.load_state_dict(
+        {key: value for key, value in state.items() if key.split(".")[0] not in _TOP}, strict=False
+    )
+    wrong = [key for key in missing if key.split(".")[0] not in _TOP] + list(unexpected)
     if wrong:
         raise ValueError(f"{weights}: not weights of torchvision's {name}, at {wrong[0]!r}")
     return network
-
-
-_TOP = ("classifier.", "fc.")
 
 
 def _read_state(path: Path) -> dict[str, torch.Tensor]:

@@ -1,4 +1,6 @@
-"""The classifier that every method trains: frozen prefix, body, head."""
+"""The classifier that every method trains: frozen prefix, body, and a head for every task."""
+
+from collections.abc import Mapping
 
 import torch
 from jaxtyping import Float
@@ -9,9 +11,10 @@ class Classifier(nn.Module):
     """An image classifier whose forward returns the last feature maps beside the logits.
 
     `prefix` is frozen: never trained, its BatchNorm always in eval mode. `frozen` names further
-    frozen parts inside `body`. The head has no BatchNorm, so that the explanation of an image does
-    not depend on its batch-mates. `mean` and `std` are subtracted and divided by, per channel; a
-    grey image is repeated over the channels.
+    frozen parts inside `body`. `head` answers for the label; `factors` has one more head for every
+    spurious factor, by name. A head has no BatchNorm, so that the explanation of an image does not
+    depend on its batch-mates. `mean` and `std` are subtracted and divided by, per channel; a grey
+    image is repeated over the channels.
     """
 
     def __init__(
@@ -20,17 +23,26 @@ class Classifier(nn.Module):
         body: nn.Module,
         head: nn.Module,
         *,
+        factors: Mapping[str, nn.Module] | None = None,
         mean: tuple[float, ...] = (0.5,),
         std: tuple[float, ...] = (0.5,),
         frozen: tuple[nn.Module, ...] = (),
     ):
         super().__init__()
-        self.prefix, self.body, self.head = prefix, body, head
+        self.prefix, self.body = prefix, body
+        # A list: columns of users' tables may have names that a ModuleDict does not take.
+        self.factors = tuple(factors or {})
+        self.heads = nn.ModuleList([head, *(factors or {}).values()])
         self._frozen = (prefix, *frozen)
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
         for part in self._frozen:
             part.requires_grad_(False).eval()
+
+    @property
+    def head(self) -> nn.Module:
+        """The head of the label."""
+        return self.heads[0]
 
     def train(self, mode: bool = True) -> "Classifier":
         super().train(mode)
@@ -55,6 +67,16 @@ class Classifier(nn.Module):
         features = self.encode(image, stem)
         return features, self.head(features)
 
+    def tasks(
+        self, features: Float[Tensor, "b d r s"]
+    ) -> tuple[list[Float[Tensor, "b _"]], list[Float[Tensor, "b _"]]]:
+        """What goes into the last layer of every head, f_y, f_z1, ..., and the logits of each.
+
+        The label's come first. A head must be a sequence of layers.
+        """
+        parts = [head[:-1](features) for head in self.heads]
+        return parts, [head[-1](part) for head, part in zip(self.heads, parts, strict=True)]
+
 
 def pooled_head(
     width: int, n_classes: int, *, hidden: int = 256, dropout: float = 0.5
@@ -69,3 +91,14 @@ def pooled_head(
         return nn.Sequential(*pool, nn.Linear(width, n_classes))
     layers = (nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(dropout))
     return nn.Sequential(*pool, *layers, nn.Linear(hidden, n_classes))
+
+
+def part_head(width: int, size: int, outputs: int) -> nn.Sequential:
+    """A head with a part of the features of its own (MIMM, Fay et al. 2023).
+
+    Mean over space, a linear layer to `size` features, a linear layer to the logits: all first
+    layers together are MIMM's one layer, split into equal parts. There is no ReLU on a part, so
+    that f_y is all that the logits are made of.
+    """
+    pool = (nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return nn.Sequential(*pool, nn.Linear(width, size), nn.Linear(size, outputs))

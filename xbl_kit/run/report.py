@@ -1,20 +1,22 @@
 """Results as a person reads them: a table and a few figures."""
 
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import torch
 import torchvision
+from jaxtyping import Float
 from torch import Tensor
 
 from xbl_kit import __version__, plots
 from xbl_kit.data import Dataset
 from xbl_kit.explain import upsample
 from xbl_kit.metrics import tsne
-from xbl_kit.models import Classifier, MultiHead
-from xbl_kit.run.content import read_parts
+from xbl_kit.models import Classifier
+from xbl_kit.run.recipes import RECIPES
+from xbl_kit.run.task import Task
 from xbl_kit.train import predict
 
 COLUMNS = {
@@ -37,16 +39,6 @@ TITLES = {
     "accuracy": "accuracy",
     "worst_group": "accuracy of the worst group",
     "activation_precision": "Activation Precision",
-}
-NAMES = {
-    "unrefined": "Unrefined",
-    "control": "Control",
-    "exbl": "eXBL",
-    "erm": "ERM",
-    "reweighted": "Reweighted ERM",
-    "multitask": "Multitask",
-    "mimm-x": "MIMM-X",
-    "oracle": "Oracle",
 }
 SHOWN = 4
 Save = Callable[[str, Callable[[Path], object]], None]  # a name, and what fills the file
@@ -75,56 +67,50 @@ def summary(results: dict) -> pd.DataFrame:
 
 def contents(results: dict) -> pd.DataFrame:
     """What f_y holds of each factor (mimm-x): probes beside their null, purity, held-out nats."""
-    rows = [
-        {"model": model, "factor": factor}
-        | {
-            title: content[measure][factor] if key is None else content[measure][factor][key]
+    rows = {
+        (model, factor): {
+            title: found[measure][factor] if key is None else found[measure][factor][key]
             for title, (measure, key) in CONTENTS.items()
-            if measure in content
+            if measure in found
         }
-        for model, content in results["models"].items()
-        for factor in results["confounders"]
-    ]
-    return pd.DataFrame(rows).set_index(["model", "factor"])
-
-
-def draw_exbl(
-    results: dict, models: dict[str, Classifier], data: Dataset, rows: dict, save: Save
-) -> None:
-    """Write the figures of a run: accuracy and Activation Precision by split, a grid of maps."""
-    _draw_bars(results, ("accuracy", "worst_group", "activation_precision"), save)
-    bad = results["exemplars"]["bad"]
-    suspect = (bad[0] if isinstance(bad, list) else bad)["label"]
-    of_suspect = [row for row in rows["iid"] if data.classes[data.label[row]] == suspect]
-    some = of_suspect or list(rows["iid"])
-    save("maps.png", _png(maps_of(models, data, torch.stack(some[:SHOWN]))))
-
-
-def draw_mimm(
-    results: dict, models: dict[str, MultiHead], data: Dataset, rows: Tensor, save: Save
-) -> None:
-    """Write the figures of a run: accuracy by split, and t-SNE of every model's f_y on `rows`."""
-    _draw_bars(results, ("accuracy", "worst_group"), save)
-    columns = {"label": (data.classes, data.label[rows])} | {
-        factor: (data.levels[factor], data.confounders[factor][rows])
-        for factor in results["confounders"]
+        for model, found in results["models"].items()
+        for factor in next((found[m] for m, _ in CONTENTS.values() if m in found), ())
     }
-    for name, model in models.items():
-        points = tsne(read_parts(model, data, rows)[0][0])
-        save(f"tsne-{name}.png", _png(plots.scatter(points, columns, title=NAMES[name])))
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    table.index.names = ["model", "factor"][: table.index.nlevels]
+    return table
 
 
-def _draw_bars(results: dict, keys: Sequence[str], save: Save) -> None:
-    for key in keys:
+def draw_run(results: dict, models: dict[str, Classifier], task: Task, save: Save) -> None:
+    """Write the figures of a run: bars by split, and with exemplars a grid of maps."""
+    picks = results.get("exemplars")
+    for key in TITLES if picks else ("accuracy", "worst_group"):
         values = by_split(results, key)
         if any(value is not None for splits in values.values() for value in splits.values()):
             save(f"{key}.png", _png(plots.split_bars(values, ylabel=TITLES[key])))
+    if picks:
+        data, bad = task.data, picks["bad"]
+        suspect = (bad[0] if isinstance(bad, list) else bad)["label"]
+        of_suspect = [row for row in task.rows["iid"] if data.classes[data.label[row]] == suspect]
+        some = torch.stack((of_suspect or list(task.rows["iid"]))[:SHOWN])
+        shown = {name: models[name] for name in results["models"]}
+        save("maps.png", _png(maps_of(shown, data, some)))
+
+
+def draw_tsne(name: str, part: Float[Tensor, "n d"], task: Task, save: Save) -> None:
+    """Write the t-SNE of a model's f_y on the balanced rows, coloured by label and factors."""
+    data, rows = task.data, task.rows["balanced"]
+    columns = {"label": (data.classes, data.label[rows])} | {
+        factor: (data.levels[factor], data.confounders[factor][rows])
+        for factor in task.settings.confounders
+    }
+    save(f"tsne-{name}.png", _png(plots.scatter(tsne(part), columns, title=RECIPES[name].title)))
 
 
 def by_split(results: dict, key: str) -> dict[str, dict[str, float | None]]:
     """One figure of `results.json` as {model: {split: value}}, for `plots.split_bars`."""
     return {
-        NAMES[model]: {split: found.get(key) for split, found in content["splits"].items()}
+        RECIPES[model].title: {split: found.get(key) for split, found in content["splits"].items()}
         for model, content in results["models"].items()
     }
 
@@ -136,11 +122,14 @@ def maps_of(models: dict[str, Classifier], data: Dataset, rows: torch.Tensor):
     batch = data[rows]
     return plots.map_grid(
         batch.image,
-        {NAMES[name]: upsample(prediction.cam, size) for name, prediction in predictions.items()},
-        batch.masks.get("lungs"),
+        {
+            RECIPES[name].title: upsample(prediction.cam, size)
+            for name, prediction in predictions.items()
+        },
+        next(iter(batch.masks.values()), None),
         titles=[data.classes[i] for i in batch.label.tolist()],
         notes={
-            NAMES[name]: [data.classes[i] for i in prediction.label.tolist()]
+            RECIPES[name].title: [data.classes[i] for i in prediction.label.tolist()]
             for name, prediction in predictions.items()
         },
     )

@@ -1,16 +1,55 @@
-"""A data set with several biased factors at once, and the rows of each of its splits."""
+"""The data of an experiment, and the rows of each of its splits."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Int
+from torch import Tensor
 
 from xbl_kit.data import Dataset, confound, open_dataset
-from xbl_kit.run.folder import Rows
 
+Rows = dict[str, Int[Tensor, " _"]]
 Tables = Mapping[str, np.ndarray]  # P(level | class) of each factor, (classes, levels)
 
-FRACTIONS = {"train": 0.6, "val": 0.1, "test": 0.3}
+TESTS = ("iid", "balanced", "inverted", "counter")
+FRACTIONS = {
+    "exbl": {"train": 0.6, "val": 0.2, "test": 0.2},
+    "mimm-x": {"train": 0.6, "val": 0.1, "test": 0.3},
+}
+
+
+def draw_cohort(
+    *,
+    preferred: Mapping[str, Sequence[int]],
+    per_class: Mapping[str, int],
+    size: int,
+    seed: int = 0,
+) -> tuple[Dataset, Rows]:
+    """Phantoms that are trained on with every class of its `preferred` age alone.
+
+    "iid" has the same bias, "balanced" has none, "inverted" the opposite, "counter" are healthy
+    children, and the oracle trains on "oracle_train", exactly `per_class` images each.
+    """
+    data = open_dataset("phantom", per_cell=per_class, size=size, seed=seed)
+    pool = confound.split_patients(data, FRACTIONS["exbl"])
+    bias = {factor: confound.biased(levels) for factor, levels in preferred.items()}
+    rows = _sampled(data, pool, bias, per_class, seed)
+    normal = data.label[pool["test"]] == data.classes.index("Normal")
+    child = data.confounders["age"][pool["test"]] == data.levels["age"].index("child")
+    return data, rows | {"counter": pool["test"][normal & child]}
+
+
+def split_rows(data: Dataset, *, seed: int = 0) -> Rows:
+    """Rows of data that are as they are: train, val, iid, and as "counter" those so marked.
+
+    The given splits are taken where there are some; patients are kept apart.
+    """
+    rows = confound.split_patients(data, FRACTIONS["exbl"], seed=seed)
+    rows["iid"] = rows.pop("test")
+    if data.counter is not None and data.counter.any():
+        rows["counter"] = data.counter.nonzero()[:, 0]
+    return rows
 
 
 def make_confounded(
@@ -30,17 +69,22 @@ def make_confounded(
     `drawing` goes to `open_dataset`.
     """
     bias = {f: confound.biased(levels, strength=strength) for f, levels in preferred.items()}
-    wanted = splits_of(bias)
     per_cell: dict[str, np.ndarray] = {}
-    for split, tables in wanted.values():
+    for split, tables in splits_of(bias).values():
         counts = confound.cell_counts(per_class[split], tables)
         per_cell[split] = np.maximum(per_cell.get(split, 0), counts)
     crossed = {"per_cell": per_cell, "crossed": tuple(preferred)}
     data = open_dataset(kind, root, **crossed, size=size, seed=seed, **drawing)
     pool = confound.split_patients(data, dict.fromkeys(per_cell, 1 / 3))
-    return data, {
+    return data, _sampled(data, pool, bias, per_class, seed)
+
+
+def _sampled(
+    data: Dataset, pool: Rows, bias: Tables, per_class: Mapping[str, int], seed: int
+) -> Rows:
+    return {
         name: confound.sample_rows(data, pool[split], per_class[split], tables, seed=seed)
-        for name, (split, tables) in wanted.items()
+        for name, (split, tables) in splits_of(bias).items()
     }
 
 
@@ -59,7 +103,7 @@ def find_confounded(
     known = np.logical_and.reduce([data.confounders[f].numpy() >= 0 for f in factors])
     pool = {
         name: rows[known[rows.numpy()]]
-        for name, rows in confound.split_patients(data, FRACTIONS, seed=seed).items()
+        for name, rows in confound.split_patients(data, FRACTIONS["mimm-x"], seed=seed).items()
     }
     nature = {f: confound.measured(data, pool["train"], f) for f in factors}
     bias = nature

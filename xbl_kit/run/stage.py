@@ -1,24 +1,27 @@
-"""The folder a run writes to, and what of it a resumed run may take over."""
+"""The folder a run writes to, and what of it a resumed run may take over, stage by stage."""
 
+import hashlib
 import warnings
 from collections.abc import Callable, Iterable
 from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
-from jaxtyping import Int
-from torch import Tensor, nn
+from torch import nn
 
 from xbl_kit.checkpoint import load_json, load_model, save_model, write_json
 from xbl_kit.data import Dataset
 from xbl_kit.exemplar import Exemplar, picked_by_person
 from xbl_kit.models import Classifier
+from xbl_kit.run.splits import Rows
 from xbl_kit.storage import is_first_process, write_whole
-from xbl_kit.train import best_epoch, fit
+from xbl_kit.train import Schedule, best_epoch, fit
 
-Rows = dict[str, Int[Tensor, " n"]]
-
-RECORD, PICKS = "run.json", "exemplar.npz"
+RECORD, RESULTS, PICKS = "run.json", "results.json", "exemplar.npz"
+# What a run may write; a file of another's that has such a name is never touched.
+FIGURES = ("accuracy", "worst_group", "activation_precision", "maps", "tsne-*")
+NAMES = (RESULTS, PICKS, "model-*.safetensors", "stage-*.json", "train-*.pt")
+NAMES += tuple(f"{figure}.png" for figure in FIGURES)
 
 
 class Run(NamedTuple):
@@ -90,41 +93,40 @@ def finished_run(out: str | Path | None, settings: dict) -> dict | None:
     record = read_record(Path(out)) if out else None
     if record is None or record["settings"] != settings:
         return None
-    results, person = load_json(Path(out) / "results.json"), picked_by_person(Path(out) / PICKS)
+    results, person = load_json(Path(out) / RESULTS), picked_by_person(Path(out) / PICKS)
     again = results and person and person.summary() != results.get("exemplars")
     return None if again else results
 
 
-def open_folder(
-    out: str | Path | None, settings: dict, names: Iterable[str], resume: bool
-) -> Folder | None:
+def open_folder(out: str | Path | None, settings: dict, resume: bool) -> Folder | None:
     """Make `out` ready for a run with these settings; a new run removes the files of an old one.
 
-    An exemplar that a person picked stays. `names` are the files that will be written.
-    Raises ValueError where a run to be resumed had other settings and for a folder that holds
-    other files and no run, FileExistsError where one of `names` is somebody else's file.
+    An exemplar that a person picked stays.
+    Raises ValueError where a run to be resumed had other settings, for a folder that holds other
+    files and no run, and where a file has a name that the run needs.
     """
     if out is None:
         return None
     out = Path(out)
     record = read_record(out) or {"settings": settings, "files": []}
     if resume and (found := record["settings"]) != settings:
-        key = next(k for k in settings if found.get(k) != settings[k])
+        key = next(key for key in {**settings, **found} if found.get(key) != settings.get(key))
         raise ValueError(
             f"{out / RECORD}: holds a run with {key} {found.get(key)!r}, "
-            f"expected {settings[key]!r}; choose another --out or leave out --resume"
+            f"expected {settings.get(key)!r}; choose another --out or leave out --resume"
         )
     folder = Folder(out, settings, record["files"])
-    if picked_by_person(out / PICKS):
-        folder.files.add(PICKS)
-    for name in names:
-        if name not in folder.files and (out / name).exists():
-            raise FileExistsError(
-                f"{out / name}: not written by the run that {out / RECORD} tells of; "
+    person = {PICKS} if picked_by_person(out / PICKS) else set()
+    for path in sorted(out.glob("*")):
+        own = path.name in folder.files | person | {RECORD}
+        if not own and any(path.match(name) for name in NAMES):
+            raise ValueError(
+                f"{path}: not written by the run that {out / RECORD} tells of; "
                 "move it, or choose another --out"
             )
     if not resume:
-        folder.remove(folder.files - ({PICKS} if picked_by_person(out / PICKS) else set()))
+        folder.remove(folder.files - person)
+    folder.files |= person
     folder.save()
     return folder
 
@@ -146,36 +148,70 @@ def read_record(out: Path) -> dict | None:
                 f"{out}: holds {others[0]!r} and no run; choose another --out or an empty folder"
             )
         return None
-    if not {"settings", "experiment"} & set(record):
+    if not isinstance(record, dict) or not {"settings", "experiment"} & set(record):
         raise ValueError(f"{out / RECORD}: not the record of a run; choose another --out")
     if "settings" not in record:  # of a version that kept no list: none of its files is removed
         return {"settings": record, "files": []}
     return record
 
 
-def train_stage(name: str, method: nn.Module, data, rows, *, out: Folder | None, **options) -> dict:
-    """Train `method` as one stage of a run, or load it where a resumed run has it already.
+class Stage:
+    """One model of a run: model-NAME.safetensors and, written last, stage-NAME.json.
 
-    Returns the stage's numbers: epochs run, the epoch kept, seconds. `options` go to `fit`.
+    The record holds the model's results and what it was `given`, such as a digest of the weights
+    it started from. It is taken over where that is the same. While the model is trained, and until
+    it is measured, train-NAME.pt holds the state.
     """
-    weights, record, state = f"model-{name}.safetensors", f"train-{name}.json", f"train-{name}.pt"
-    done = load_json(out / record) if out else None
-    if done and (out / weights).exists():
-        load_model(method.model, out / weights)
-        return done
-    kept_in = out.own(state) if out else None
-    history = fit(method, data, rows["train"], rows["val"], state=kept_in, title=name, **options)
-    seconds = sum(epoch["seconds"] for epoch in history)
-    kept = len(history) if options.get("keep") == "last" else best_epoch(history)
-    done = {
-        "epochs": len(history),
-        "kept": kept,
-        "seconds": round(seconds, 2),
-        "seconds_per_epoch": round(seconds / len(history), 2),
-    }
-    if out:
-        save_model(method.model, out.own(weights))
-        write_json(out.own(record), done)
-        if is_first_process():
-            kept_in.unlink(missing_ok=True)
-    return done
+
+    def __init__(self, name: str, folder: Folder | None, given: dict):
+        self.name, self.folder, self.given = name, folder, given
+        self.weights, self.record = f"model-{name}.safetensors", f"stage-{name}.json"
+        self.state = f"train-{name}.pt"
+
+    def taken_over(self, model: Classifier) -> dict | None:
+        """The results of a stage that is done, its weights read into `model`; else None."""
+        done = load_json(self.folder / self.record) if self.folder else None
+        if done is None or not (self.folder / self.weights).exists():
+            return None
+        if done.get("given") != self.given:  # trained from something else
+            self.folder.remove([self.record, self.weights, self.state])
+            return None
+        load_model(model, self.folder / self.weights)
+        return done["results"]
+
+    def train(self, method: nn.Module, data: Dataset, rows: Rows, schedule: Schedule) -> dict:
+        """Train `method`; returns the numbers of its training: epochs run, epoch kept, seconds."""
+        state = self.folder.own(self.state) if self.folder else None
+        history = fit(
+            method, data, rows["train"], rows["val"], schedule, state=state, title=self.name
+        )
+        if self.folder:
+            save_model(method.model, self.folder.own(self.weights))
+        seconds = sum(epoch["seconds"] for epoch in history)
+        return {
+            "images": len(rows["train"]),
+            "epochs": len(history),
+            "kept": len(history) if schedule.keep == "last" else best_epoch(history),
+            "seconds": round(seconds, 2),
+            "seconds_per_epoch": round(seconds / len(history), 2),
+        }
+
+    def keep(self, results: dict) -> None:
+        """Write the record: the stage is done."""
+        if self.folder:
+            content = {"given": self.given, "results": results}
+            write_json(self.folder.own(self.record), content)
+            self.folder.remove([self.state])
+            self.folder.save()
+
+
+def digest(model: nn.Module | None, exemplar: Exemplar | None = None) -> str:
+    """A hash of weights, or of an exemplar's pictures and maps."""
+    found = hashlib.blake2b(digest_size=16)
+    tensors = list(model.state_dict().values()) if model else []
+    if exemplar:
+        sides = exemplar.good, exemplar.bad
+        tensors += [tensor for side in sides for tensor in (side.image, side.cam)]
+    for tensor in tensors:
+        found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()

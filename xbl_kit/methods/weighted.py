@@ -1,6 +1,6 @@
-"""What the training set's bias is, taken out of the classification loss."""
+"""Methods that weigh the images: the training set's bias taken out of the classification loss."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from xbl_kit.batch import Batch
 from xbl_kit.data import Dataset, confound
+from xbl_kit.methods.base import Known, Method, Seen
+from xbl_kit.models import Classifier
 
 # The share of the way to an unconfounded training set that is gone by weights, the rest by prior.
 CORRECTIONS = {"none": None, "weights": 1.0, "both": 0.3, "prior": 0.0}
@@ -25,10 +27,11 @@ class Bias(nn.Module):
     def __init__(self, tables: Mapping[str, Float[Tensor, "k _"]]):
         super().__init__()
         self.factors = tuple(tables)
-        for factor, table in tables.items():
+        for number, (factor, table) in enumerate(tables.items()):
             if not (table > 0).all():
                 raise ValueError(f"{factor}: a level never seen in a class, expected P > 0 for all")
-            self.register_buffer(f"log_{factor}", table.log().float())
+            # By number: a column of a user's table may have a name that a buffer cannot have.
+            self.register_buffer(f"log_{number}", table.log().float())
 
     @classmethod
     def measured(
@@ -46,6 +49,11 @@ class Bias(nn.Module):
         }
         return cls(tables)
 
+    @property
+    def tables(self) -> dict[str, Float[Tensor, "k _"]]:
+        """log P(level | class) by factor."""
+        return {factor: getattr(self, f"log_{i}") for i, factor in enumerate(self.factors)}
+
     def shift_and_weight(
         self, batch: Batch, share: float
     ) -> tuple[Float[Tensor, "b k"], Float[Tensor, " b"]]:
@@ -54,11 +62,10 @@ class Bias(nn.Module):
         The weights, uncapped, take P(z | y) a `share` of the way to P(z) = mean_y P(z | y), to
         q(z | y) ~ P(z | y)^(1 - share) P(z)^share; the shift, sum_i log q(z_i | y), is the rest.
         """
-        shift = torch.zeros(len(batch.label), len(getattr(self, f"log_{self.factors[0]}")))
-        weight = torch.zeros(len(batch.label))
-        shift, weight = shift.to(batch.label.device), weight.to(batch.label.device)
-        for factor in self.factors:
-            table, level = getattr(self, f"log_{factor}"), batch.confounders[factor]
+        shift = torch.zeros(len(batch.label), len(self.log_0), device=batch.label.device)
+        weight = torch.zeros(len(batch.label), device=batch.label.device)
+        for factor, table in self.tables.items():
+            level = batch.confounders[factor]
             known, at = level >= 0, level.clamp_min(0)
             middle = table.exp().mean(dim=0).log()
             q = (table.lerp(middle.expand_as(table), share)).log_softmax(dim=1)
@@ -67,30 +74,37 @@ class Bias(nn.Module):
         return shift, weight.exp()
 
 
-def classification_loss(
-    logits: Float[Tensor, "b k"],
-    batch: Batch,
-    bias: Bias | None,
-    correction: str,
-    *,
-    strength: float | Tensor = 1.0,
-) -> Float[Tensor, ""]:
-    """Mean cross-entropy, corrected for the bias; all have the unconfounded p(y | x) as optimum.
+class Corrected(nn.Module):
+    """Each image's cross-entropy, corrected so that the unconfounded p(y | x) is the optimum.
 
     "weights": each image counts by prod_i P(z_i) / P(z_i | y), importance sampling. "prior":
     sum_i log P(z_i | y) is added to the logits, so that the network need not learn it (the
     bias-balanced softmax of Hong and Yang 2021): no weights, no variance, but images that the bias
-    explains teach little. "both" (ours) goes .3 of the way by weights. "none" is plain. `strength`
-    multiplies the shift: at 0 only the weights count.
+    explains teach little. "both" (ours) goes .3 of the way by weights. `strength(step)` multiplies
+    the shift: at 0 only the weights count.
 
-    Raises ValueError for another correction, or one without a bias.
+    Raises ValueError for another correction.
     """
-    if correction not in CORRECTIONS:
-        raise ValueError(f"correction={correction!r}: expected one of {', '.join(CORRECTIONS)}")
-    if correction == "none":
-        return F.cross_entropy(logits, batch.label)
-    if bias is None:
-        raise ValueError(f"correction={correction!r} needs a Bias, such as Bias.measured(...)")
-    shift, weight = bias.shift_and_weight(batch, CORRECTIONS[correction])
-    each = F.cross_entropy(logits + strength * shift, batch.label, reduction="none")
-    return (weight * each).mean()
+
+    def __init__(
+        self,
+        bias: Bias,
+        correction: str = "weights",
+        strength: Callable[[Tensor], Tensor] = torch.ones_like,
+    ):
+        super().__init__()
+        if CORRECTIONS.get(correction) is None:
+            known = ", ".join(name for name, share in CORRECTIONS.items() if share is not None)
+            raise ValueError(f"correction={correction!r}: expected one of {known}")
+        self.bias, self.share, self.strength = bias, CORRECTIONS[correction], strength
+
+    def forward(self, seen: Seen, each: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
+        shift, weight = self.bias.shift_and_weight(seen.batch, self.share)
+        logits = seen.logits + self.strength(seen.step) * shift
+        return weight * F.cross_entropy(logits, seen.batch.label, reduction="none")
+
+
+def reweighted(model: Classifier, known: Known) -> Method:
+    """ERM with importance weights, as if the factors were independent of the class."""
+    bias = Bias.measured(known.data, known.rows, known.factors)
+    return Method(model, weigh=Corrected(bias))

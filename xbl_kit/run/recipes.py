@@ -1,0 +1,72 @@
+"""The methods by name, as the engine trains them, and the experiments made of them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from xbl_kit.methods import Known, Method, exbl, mimm_x, mimm_x_of, reweighted
+from xbl_kit.models import Classifier
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a method comes to a model: `build(model, known, **options)` gives it.
+
+    The model starts as that of the recipe `after`, or fresh, and has a head for each spurious
+    factor where `heads`. It is trained on the rows "train" and "val", with `rows` before their
+    names, by the preset's `schedule`, or for as many epochs as the model of `as_long_as` kept.
+    `needs` is what a person has to give: "exemplar", "masks", "factors".
+    """
+
+    build: Callable[..., Method]
+    title: str
+    after: str | None = None
+    rows: str = ""
+    heads: bool = False
+    schedule: str = "train"
+    as_long_as: str | None = None
+    needs: tuple[str, ...] = ()
+
+    @property
+    def waits_for(self) -> set[str]:
+        """The recipes that have to be trained before."""
+        return {name for name in (self.after, self.as_long_as) if name}
+
+
+def erm(model: Classifier, known: Known) -> Method:
+    """Empirical risk minimisation."""
+    return Method(model)
+
+
+def refined(build: Callable[..., Method], title: str, **more) -> Recipe:
+    """A recipe that goes on from Unrefined."""
+    return Recipe(build, title, after="unrefined", schedule="refine", **more)
+
+
+RECIPES = {
+    "unrefined": Recipe(erm, "Unrefined"),
+    "control": refined(erm, "Control", as_long_as="exbl"),
+    "exbl": refined(
+        lambda m, known, **o: exbl(m, known.exemplar, **o), "eXBL", needs=("exemplar",)
+    ),
+    "erm": Recipe(erm, "ERM"),
+    "reweighted": Recipe(reweighted, "Reweighted ERM", needs=("factors",)),
+    "multitask": Recipe(
+        lambda m, known: mimm_x(m, weight=0.0), "Multitask", heads=True, needs=("factors",)
+    ),
+    "mimm-x": Recipe(mimm_x_of, "MIMM-X", heads=True, needs=("factors",)),
+    "oracle": Recipe(erm, "Oracle", rows="oracle_", schedule="oracle"),
+}
+
+EXPERIMENTS = {
+    "exbl": ("unrefined", "control", "exbl", "oracle"),
+    "mimm-x": ("erm", "reweighted", "multitask", "mimm-x", "oracle"),
+}
+
+
+def in_order(names: tuple[str, ...]) -> list[str]:
+    """The recipes `names` and those they wait for, each after all that it waits for."""
+    ordered: list[str] = []
+    for name in names:
+        before = in_order(tuple(sorted(RECIPES[name].waits_for)))
+        ordered += [each for each in (*before, name) if each not in ordered]
+    return ordered
