@@ -1,85 +1,113 @@
-"""A manifest as a data set: decoded once, then read from a file that is mapped into memory."""
+"""The pictures of a manifest, decoded once, then read from a file that is mapped into memory."""
 
-import hashlib
-import math
+import json
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Lock
 
 import numpy as np
-import torch
 from jaxtyping import UInt8
 
-from xbl_kit.data.check import faults_before_decoding
-from xbl_kit.data.dataset import Dataset
-from xbl_kit.data.decode import in_parallel, row_reader
-from xbl_kit.data.faults import DataError
+from xbl_kit.data.alike import twins
+from xbl_kit.data.decode import BLAKE, PATHS, Planes, decode
+from xbl_kit.data.faults import Fault
 from xbl_kit.data.manifest import Manifest
-from xbl_kit.storage import cache_folder, write_whole
+from xbl_kit.storage import cache_folder, is_first_process, write_whole
 
-FORMAT = 1  # another number makes all caches anew
+FORMAT = 2  # another number makes all caches anew
 
 
-def read_manifest(manifest: Manifest, *, size: int) -> Dataset:
-    """The data set of a manifest, its images memory-mapped.
+def decoded(
+    manifest: Manifest, size: int, *, retry: bool = True
+) -> tuple[Manifest, UInt8[np.ndarray, "n planes size size"], list[Fault]]:
+    """The rows that can be used, their pictures, mapped read-only, and the faults of the others.
 
-    Files are decoded in parallel, once: the cache is named by a hash of their contents, of `size`
-    and of the way of reading, so that a changed file makes another cache.
+    Images are the first plane, masks (0 or 1) the second. The first call decodes every file, in one
+    pass that finds the faults and hashes the contents. What it has found is kept, so that a second
+    call opens no file; only with `retry` are files read anew if some could not be read. Files are
+    known by path, size and time of change: a change that leaves all three as they were is missed.
 
-    Raises DataError naming the first fault and how many there are.
+    Raises DataError where no row is left, OSError where the cache cannot be written.
     """
-    faults, digests = faults_before_decoding(manifest)
-    if faults:
-        raise DataError(*faults)
-    planes = _decoded(manifest, size, digests)
-    row = np.arange(len(manifest)).repeat(manifest.frames)
-    columns = {name: column.to_numpy(dtype=str)[row] for name, column in manifest.rows.items()}
-    classes, label = number(columns[manifest.target])
-    factors = {factor: number(columns[factor]) for factor in manifest.factors}
-    counter = columns.get("counter")
-    return Dataset(
-        images=planes[:, 0],
-        label=label,
-        classes=classes,
-        patient=number(columns["patient"])[1] if "patient" in columns else torch.from_numpy(row),
-        confounders={factor: level for factor, (_, level) in factors.items()},
-        levels={factor: names for factor, (names, _) in factors.items()},
-        masks={"lungs": planes[:, 1].view(bool)} if planes.shape[1] > 1 else {},
-        counter=None if counter is None else torch.from_numpy(counter == "1"),
-        split=columns.get("split"),
-    )
+    files = _files(manifest)  # as they are before they are read
+    record = _place(manifest, size, files, ".json")
+    if not record.exists() or (retry and _found(record)["unreadable"]):
+        _decode(manifest, size, files)
+    found = _found(record)
+    faults = twins(manifest, found["digests"]) + [Fault(*each) for each in found["unreadable"]]
+    kept = manifest.without(faults)
+    files = [files[row] for row in _rows_without(faults, len(manifest))]
+    pictures = _place(manifest, size, files, ".pixels")
+    if not pictures.exists():  # labels have changed, and with them which of two twins are kept
+        _decode(kept, size, files)
+    shape = (-1, 1 + ("mask" in manifest.rows), size, size)
+    return kept, np.memmap(pictures, np.uint8, "r").reshape(shape), faults
 
 
-def number(column: np.ndarray) -> tuple[tuple[str, ...], torch.Tensor]:
-    """The sorted values of a column and each row's place among them, -1 where it is empty."""
-    names = tuple(sorted(set(column.tolist()) - {""}))
-    level = {name: i for i, name in enumerate(names)} | {"": -1}
-    return names, torch.tensor([level[name] for name in column.tolist()])
+def _found(record: Path) -> dict:
+    return json.loads(record.read_text(encoding="utf-8"))
 
 
-def _decoded(
-    manifest: Manifest, size: int, digests: list[bytes]
-) -> UInt8[np.ndarray, "n planes size size"]:
-    """What a `row_reader` gives of every row, one below the other, mapped read-only."""
+def _files(manifest: Manifest) -> list[str]:
+    """What each row's files are known by."""
+    columns = [manifest.rows[name] for name in PATHS if name in manifest.rows]
+    files = []
+    for row in zip(*columns, strict=True):
+        seen = [(path.absolute(), path.stat()) for path in map(Path, row)]
+        files.append(repr([(str(path), by.st_size, by.st_mtime_ns) for path, by in seen]))
+    return files
+
+
+def _place(manifest: Manifest, size: int, files: Sequence[str], suffix: str) -> Path:
+    """Where that is kept which comes of `files`, read as the manifest says."""
     read = manifest.read if isinstance(manifest.read, partial) else partial(manifest.read)
     how = f"{FORMAT} {size} {read.func.__name__} {sorted(read.keywords.items())}"
-    key = hashlib.blake2b(how.encode() + b"".join(digests), digest_size=16).hexdigest()
-    path = cache_folder() / "images" / f"{key}.npy"
+    key = BLAKE("\n".join([how, *files]).encode()).hexdigest()
+    return cache_folder() / "images" / f"{key}{suffix}"
 
-    shape = (len(manifest) * manifest.frames, 1 + ("mask" in manifest.rows), size, size)
 
-    def write(partial_path: Path) -> None:
-        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-        with partial_path.open("wb") as file:
-            np.lib.format.write_array_header_1_0(file, header)
-            rows = in_parallel(row_reader(manifest, size), len(manifest), "decoding")
-            for found in rows:
-                file.write(found.tobytes())
+def _rows_without(faults: Iterable[Fault], n: int) -> list[int]:
+    return sorted(set(range(n)) - {fault.row for fault in faults})
 
-    if not path.exists():
-        try:
-            write_whole(path, write)
-        except OSError as error:
-            room = math.prod(shape) / 1e6
-            what = f"{error.strerror}; decoded images need {room:,.0f} MB, XBL_KIT_CACHE says where"
-            raise OSError(error.errno, what, str(path.parent)) from None
-    return np.load(path, mmap_mode="r")
+
+def _decode(manifest: Manifest, size: int, files: Sequence[str]) -> None:
+    """Keep the pictures of the rows that can be used, and then the record of all."""
+    if not is_first_process():
+        return
+    record = _place(manifest, size, files, ".json")
+    room = (1 + ("mask" in manifest.rows)) * manifest.frames * size**2
+    try:
+        record.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=record.parent) as scratch:
+            pictures = Path(scratch) / "pixels"
+            found, rows = _write(manifest, size, pictures, room)
+            pictures.replace(_place(manifest, size, [files[row] for row in rows], ".pixels"))
+        write_whole(record, lambda path: path.write_text(json.dumps(found), encoding="utf-8"))
+    except OSError as error:
+        need = f"decoded images need {len(manifest) * room / 1e6:,.0f} MB"
+        what = f"{error.strerror}; {need}, XBL_KIT_CACHE says where"
+        raise OSError(error.errno, what, str(record.parent)) from None
+
+
+def _write(manifest: Manifest, size: int, path: Path, room: int) -> tuple[dict, list[int]]:
+    """Decode into a file, `room` bytes a row; what is found, and the rows that are left in it."""
+    lock = Lock()
+    with path.open("w+b") as file:
+
+        def take(row: int, images: Planes) -> None:
+            with lock:
+                file.seek(row * room)
+                file.write(images)
+
+        digests, unreadable = decode(manifest, size, take)
+        rows = _rows_without(twins(manifest, digests) + unreadable, len(manifest))
+        for to, row in enumerate(rows):
+            if to < row:  # closes the gaps that others leave
+                file.seek(row * room)
+                images = file.read(room)
+                file.seek(to * room)
+                file.write(images)
+        file.truncate(len(rows) * room)
+    return {"digests": digests, "unreadable": unreadable}, rows

@@ -1,4 +1,4 @@
-"""Which images to train and test on: wanted biases, exact counts, patients kept apart."""
+"""Which images to draw, train and test on: wanted biases, exact counts, patients kept apart."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
@@ -10,6 +10,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from torch import Tensor
 
 from xbl_kit.data.dataset import Dataset
+from xbl_kit.data.faults import one_of
 
 FOLDS = 10
 
@@ -59,17 +60,15 @@ def cell_counts(per_class: int, probabilities: Mapping[str, np.ndarray]) -> Int[
     The factors, tables (k, l), are independent given the class. Every class gets exactly
     `per_class`; what rounding leaves over goes to the cells with the largest remainder.
     """
-    joint = np.ones(len(next(iter(probabilities.values()))))
-    for table in probabilities.values():
-        joint = joint[..., None] * table.reshape(
-            len(table), *[1] * (joint.ndim - 1), table.shape[1]
-        )
-    wanted = joint.reshape(len(joint), -1) * per_class
-    counts = np.floor(wanted + 1e-9).astype(int)
-    for row, target in zip(counts, wanted, strict=True):
+    tables = list(probabilities.values())
+    joint = np.ones((len(tables[0]), 1))
+    for table in tables:
+        joint = (joint[:, :, None] * table[:, None]).reshape(len(table), -1)
+    counts = np.floor(joint * per_class + 1e-9).astype(int)
+    for row, target in zip(counts, joint * per_class, strict=True):
         left = per_class - row.sum()
         row[np.argsort(row - target, kind="stable")[:left]] += 1
-    return counts.reshape(joint.shape)
+    return counts.reshape(len(joint), *(table.shape[1] for table in tables))
 
 
 def sample_rows(
@@ -126,6 +125,32 @@ def _name(data: Dataset, factors: Iterable[str], cell: Sequence[int]) -> str:
     label, *levels = cell
     named = [data.levels[factor][i] for factor, i in zip(factors, levels, strict=True)]
     return "/".join([data.classes[label], *named])
+
+
+def lay_out(
+    per_cell: Mapping[str, int | np.ndarray],
+    crossed: Sequence[str],
+    n_classes: int,
+    levels: Mapping[str, Sequence[str]],
+    *,
+    seed: int = 0,
+) -> dict[str, np.ndarray]:
+    """Columns "label", every factor of `levels`, and "split" of data that are made, not found.
+
+    A row is a patient, a cell a class with a level of every `crossed` factor; `per_cell` is, by
+    split, one number for all cells or an array (class, levels, ...). The other factors are drawn
+    evenly at random. Raises ValueError for a factor that is not known.
+    """
+    for factor in crossed:
+        one_of("factor", factor, levels)
+    shape = (n_classes, *(len(levels[factor]) for factor in crossed))
+    cells = np.indices(shape).reshape(len(shape), -1)
+    counts = np.array([np.broadcast_to(n, shape).ravel() for n in per_cell.values()], dtype=int)
+    table = cells.repeat(counts.sum(axis=0), axis=1)
+    generator = np.random.default_rng(seed)
+    columns = {f: generator.integers(len(levels[f]), size=table.shape[1]) for f in levels}
+    columns |= dict(zip(("label", *crossed), table, strict=True))
+    return columns | {"split": np.tile(list(per_cell), cells.shape[1]).repeat(counts.T.ravel())}
 
 
 def split_patients(

@@ -3,12 +3,13 @@
 from pathlib import Path
 
 from xbl_kit.checkpoint import load_json
+from xbl_kit.data.describe import describe_data
+from xbl_kit.data.open import check_data
 from xbl_kit.run.content import read_parts
 from xbl_kit.run.exbl import PRESETS, open_exbl, prepare, reproduce_exbl
 from xbl_kit.run.folder import Run
 from xbl_kit.run.mimm import open_mimm, reproduce_mimm
 from xbl_kit.run.report import by_split, contents, maps_of, summary
-from xbl_kit.run.survey import check_data, describe_data
 
 __all__ = [
     "PRESETS",
