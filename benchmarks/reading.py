@@ -29,8 +29,7 @@ import torch
 from PIL import Image
 
 from xbl_kit.data import list_images, open_dataset
-from xbl_kit.data.alike import lookalikes
-from xbl_kit.data.check import check
+from xbl_kit.data.check import check, lookalikes
 from xbl_kit.data.decode import WORKERS
 from xbl_kit.data.phantom import CLASSES, FACTORS, make_phantoms
 

@@ -18,8 +18,7 @@ import pytest
 from PIL import Image
 
 from xbl_kit.data import DataError, list_images, open_dataset
-from xbl_kit.data.alike import ALIKE, _alike
-from xbl_kit.data.check import check, row_faults
+from xbl_kit.data.check import ALIKE, _alike, check, row_faults
 from xbl_kit.data.decode import in_parallel, read_mask
 from xbl_kit.data.manifest import Manifest
 
@@ -639,7 +638,7 @@ def test_lookalikes_are_found_as_one_by_one():
         if np.mean(looks[i] != looks[j]) <= ALIKE
     ]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("xbl_kit.data.alike.TILE", 7)
+        patch.setattr("xbl_kit.data.check.TILE", 7)
         assert sorted(_alike(looks)) == slow and 3 < len(slow) < 12
 
 

@@ -4,14 +4,16 @@ import errno
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from difflib import SequenceMatcher
+from itertools import combinations_with_replacement
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Bool, UInt8
+from scipy.fft import dctn
 
-from xbl_kit.data.alike import SMALL, look, lookalikes, twins
-from xbl_kit.data.decode import PATHS, decode, in_parallel
+from xbl_kit.data.decode import Planes, conflict, decode, in_parallel, likeness, twins
 from xbl_kit.data.faults import Fault
 from xbl_kit.data.manifest import OLDEST, Manifest
 
@@ -23,21 +25,23 @@ SIMILAR = 0.8  # of the letters of a mistyped word are those of the right one
 SHORTEST = 4  # letters of a word in which a slip can be told from another word
 RARE, RARER = 0.005, 5  # a slip is as rare among the rows, and so much rarer than the right word
 
+SMALL, COARSE = 32, 16  # px, and frequencies a side that are kept of as many
+ALIKE = 0.05  # of the bits may differ in pictures that look alike
+TILE = 2048  # rows compared with as many others at a time
+
 Finder = Callable[[Manifest], Iterator[tuple[int, str]]]
 
 
 def check(manifest: Manifest) -> list[Fault]:
     """Every fault there is: all that data are refused for, and pictures that look alike."""
-    faults = row_faults(manifest)
-    lost = file_faults(manifest)
+    faults, lost = row_faults(manifest), file_faults(manifest)
     looks: dict[int, np.ndarray] = {}
-    digests, unreadable = decode(
-        manifest,
-        SMALL,
-        lambda row, images: looks.update({row: look(images[:, 0])}),
-        leave={fault.row for fault in lost},
-    )
-    faults += lost + twins(manifest, digests)
+
+    def take(row: int, images: Planes) -> None:
+        looks[row] = _look(images[:, 0])
+
+    hashes, unreadable = decode(manifest, SMALL, take, leave={fault.row for fault in lost})
+    faults += lost + twins(manifest, hashes)
     for fault in faults:
         looks.pop(fault.row, None)
     return faults + unreadable + lookalikes(manifest, looks)
@@ -45,12 +49,11 @@ def check(manifest: Manifest) -> list[Fault]:
 
 def file_faults(manifest: Manifest) -> list[Fault]:
     """Files that are not there, not below a root, or that hold nothing; none is opened."""
-    columns = {name: manifest.rows[name].tolist() for name in PATHS if name in manifest.rows}
-    roots = [root.resolve() for root in manifest.roots]
+    files, roots = manifest.files().items(), [root.resolve() for root in manifest.roots]
 
     def find(row: int) -> list[Fault]:
-        found = {name: _of_no_use(paths[row], roots) for name, paths in columns.items()}
-        return [manifest.fault(f"{name} {what}", row) for name, what in found.items() if what]
+        found = [(name, _of_no_use(paths[row], roots)) for name, paths in files]
+        return [manifest.fault(f"{name} {what}", row) for name, what in found if what]
 
     return [fault for each in in_parallel(find, len(manifest), "finding files") for fault in each]
 
@@ -87,7 +90,7 @@ def _values(manifest: Manifest) -> Iterator[tuple[int, str]]:
     expected = {manifest.target: "a value", "patient": "a value"}
     expected |= {column: f"one of {', '.join(allowed)}" for column, allowed in ALLOWED.items()}
     for column, what in (expected | dict.fromkeys(manifest.factors, "a value or nothing")).items():
-        for row, value in _column(manifest, column):
+        for row, value in enumerate(manifest.rows.get(column, ())):
             if not _known(column, value) and (value or column in expected):
                 yield row, f"{column} is {value!r}, expected {what}"
             elif value != value.strip() and column in expected:
@@ -95,19 +98,18 @@ def _values(manifest: Manifest) -> Iterator[tuple[int, str]]:
 
 
 def _known(column: str, value: str) -> bool:
-    if column in ALLOWED:
-        return value in ALLOWED[column]
-    return value.lower() not in NOT_A_VALUE
+    allowed = ALLOWED.get(column)
+    return value in allowed if allowed else value.lower() not in NOT_A_VALUE
 
 
 def _spellings(manifest: Manifest) -> Iterator[tuple[int, str]]:
     """One name in two spellings: the rarer one is at fault."""
     for column in (manifest.target, *manifest.factors):
-        counts = Counter(value for _, value in _column(manifest, column) if value.strip())
+        counts = Counter(filter(str.strip, manifest.rows[column]))
         usual: dict[str, str] = {}
         for value, _ in counts.most_common():
             usual.setdefault(_letters(value), value)
-        for row, value in _column(manifest, column):
+        for row, value in enumerate(manifest.rows[column]):
             right = usual.get(_letters(value), value)
             if right != value and value == value.strip():
                 yield row, f"{column} is {value!r}, in {counts[right]} other rows {right!r}"
@@ -119,22 +121,16 @@ def _letters(value: str) -> str:
 
 def _slips(manifest: Manifest) -> Iterator[tuple[int, str]]:
     """Labels that look like a frequent one mistyped, unless the user has named them."""
-    if manifest.labels:
-        return
-    counts = Counter(value for _, value in _column(manifest, manifest.target))
-    most = max(2, RARE * len(manifest))
-    meant = {}
+    labels = manifest.rows[manifest.target]
+    counts = Counter(() if manifest.labels else labels)
+    most = max(2, RARE * len(labels))
     for value, n in counts.items():
         right = [other for other in counts if n <= most and RARER * n <= counts[other]]
-        meant.update((value, other) for other in right if _mistyped(value, other))
-    for row, value in _column(manifest, manifest.target):
-        if value in meant:
-            rows = "no other row" if counts[value] == 1 else f"only {counts[value]} rows"
-            yield (
-                row,
-                f"{manifest.target} is {value!r}, which {rows} of {len(manifest)} has"
-                f"; did you mean {meant[value]!r}? If not, name the labels you want",
-            )
+        for meant in [other for other in right if _mistyped(value, other)][-1:]:
+            rows = "no other row" if n == 1 else f"only {n} rows"
+            what = f"{manifest.target} is {value!r}, which {rows} of {len(labels)} has"
+            what += f"; did you mean {meant!r}? If not, name the labels you want"
+            yield from ((row, what) for row in np.flatnonzero(labels == value).tolist())
 
 
 def _mistyped(value: str, right: str) -> bool:
@@ -153,7 +149,7 @@ def _mistyped(value: str, right: str) -> bool:
 def _ages(manifest: Manifest) -> Iterator[tuple[int, str]]:
     """Ages that are no age, where most are numbers of years or ranges such as 1-5."""
     for column in (name for name in manifest.rows if name.strip().casefold() == "age"):
-        filled = [(row, value) for row, value in _column(manifest, column) if value]
+        filled = [(row, value) for row, value in enumerate(manifest.rows[column]) if value]
         found = [AGE.fullmatch(value.strip()) for _, value in filled]
         if 2 * sum(map(bool, found)) <= len(filled):
             continue
@@ -164,19 +160,16 @@ def _ages(manifest: Manifest) -> Iterator[tuple[int, str]]:
 
 def _patients(manifest: Manifest) -> Iterator[tuple[int, str]]:
     """Patients in two splits, or of two sexes; rows that differ from the first are at fault."""
-    patients = [patient for _, patient in _column(manifest, "patient")]
-    for column in (name for name in manifest.rows if name.casefold() in OF_A_PATIENT):
+    rows = manifest.rows
+    for column in (name for name in rows if name.casefold() in OF_A_PATIENT and "patient" in rows):
         first: dict[str, tuple[int, str]] = {}
-        for row, value in _column(manifest, column) if patients else ():
-            if not (_known("patient", patients[row]) and _known(column, value)):
+        for row, (patient, value) in enumerate(zip(rows["patient"], rows[column], strict=True)):
+            if not (_known("patient", patient) and _known(column, value)):
                 continue
-            other, known = first.setdefault(patients[row], (row, value))
+            other, known = first.setdefault(patient, (row, value))
             if value != known:
-                yield (
-                    row,
-                    f"patient {patients[row]!r} has {column} {value!r}"
-                    f", yet {known!r} in {manifest.other(other, beside=row)}",
-                )
+                what = f"patient {patient!r} has {column} {value!r}, yet {known!r} in "
+                yield row, what + manifest.other(other, beside=row)
 
 
 def _lacking(manifest: Manifest, bad: set[int | None]) -> Iterator[str]:
@@ -194,6 +187,36 @@ def _lacking(manifest: Manifest, bad: set[int | None]) -> Iterator[str]:
 OF_ROWS: tuple[Finder, ...] = (_values, _spellings, _slips, _ages, _patients)
 
 
-def _column(manifest: Manifest, column: str) -> Iterator[tuple[int, str]]:
-    """Every row and its value in a column, nothing where there is no such column."""
-    return enumerate(manifest.rows[column].tolist() if column in manifest.rows else ())
+def _look(frames: UInt8[np.ndarray, "frames size size"]) -> Bool[np.ndarray, " bits"]:
+    """The perceptual hash (Zauner 2010): which coarse frequencies are above their median.
+
+    It outlives coding, scaling and another brightness or contrast.
+    """
+    coarse = dctn(frames.astype(np.float32), axes=(1, 2))[:, :COARSE, :COARSE]
+    coarse = coarse.reshape(len(frames), -1)[:, 1:]  # without the mean brightness
+    return (coarse > np.median(coarse, axis=1, keepdims=True)).ravel()
+
+
+def lookalikes(manifest: Manifest, looks: Mapping[int, Bool[np.ndarray, " bits"]]) -> list[Fault]:
+    """Pictures of two patients that look alike under two labels or in two splits.
+
+    `looks` holds what `_look` gives of each row that is compared.
+    """
+    rows = sorted(looks)
+    patient = manifest.rows.get("patient", manifest.rows.index)
+    faults = []
+    for pair in _alike(np.array([looks[row] for row in rows])) if rows else ():
+        one, two = (rows[i] for i in pair)
+        if patient[one] != patient[two] and (yet := conflict(manifest, one, two)):
+            faults.append(likeness(manifest, two, one, "looks like", yet))
+    return faults
+
+
+def _alike(looks: Bool[np.ndarray, "n bits"]) -> Iterator[tuple[int, int]]:
+    """Pairs of rows whose bits differ in no more than a share of `ALIKE`."""
+    signs = np.where(looks, 1, -1).astype(np.float32)
+    least = signs.shape[1] * (1 - 2 * ALIKE)
+    starts = range(0, len(signs), TILE)
+    for i, j in combinations_with_replacement(starts, 2):
+        found = np.argwhere(signs[i : i + TILE] @ signs[j : j + TILE].T >= least).tolist()
+        yield from ((i + one, j + two) for one, two in found if i + one < j + two)

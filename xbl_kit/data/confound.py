@@ -44,14 +44,25 @@ def measured(
 
     `pseudocount` images are added to every cell. Raises ValueError for a class without an image.
     """
-    counts = np.full((len(data.classes), len(data.levels[factor])), float(pseudocount))
-    label, level = data.label[rows].numpy(), data.confounders[factor][rows].numpy()
-    np.add.at(counts, (label[level >= 0], level[level >= 0]), 1)
+    counts = _counts(data, rows, (factor,)) + pseudocount
     total = counts.sum(axis=1, keepdims=True)
     if not total.all():
         name = data.classes[int((total == 0).argmax())]
         raise ValueError(f"{name!r} has no image with a known level of {factor!r}")
     return counts / total
+
+
+def _cells(data: Dataset, rows: Int[Tensor, " n"], factors: Iterable[str]) -> Int[Tensor, "d n"]:
+    """The cell of each row: its class, its level of factor 1, ..., with -1 for one not known."""
+    return torch.stack([data.label[rows], *(data.confounders[factor][rows] for factor in factors)])
+
+
+def _counts(data: Dataset, rows: Int[Tensor, " n"], factors: Iterable[str]) -> np.ndarray:
+    """Rows in every cell, without those of unknown levels."""
+    cells = _cells(data, rows, factors)
+    counts = np.zeros((len(data.classes), *(len(data.levels[f]) for f in factors)), dtype=int)
+    np.add.at(counts, tuple(cells[:, (cells >= 0).all(dim=0)].numpy()), 1)
+    return counts
 
 
 def cell_counts(per_class: int, probabilities: Mapping[str, np.ndarray]) -> Int[np.ndarray, "..."]:
@@ -85,12 +96,9 @@ def sample_rows(
     """
     counts = cell_counts(per_class, probabilities)
     generator = torch.Generator().manual_seed(seed)
-    drawn = []
+    cells, drawn = _cells(data, pool, probabilities), []
     for cell, count in np.ndenumerate(counts):
-        inside = data.label[pool] == cell[0]
-        for factor, level in zip(probabilities, cell[1:], strict=True):
-            inside &= data.confounders[factor][pool] == level
-        rows = pool[inside]
+        rows = pool[(cells == torch.tensor(cell)[:, None]).all(dim=0)]
         if len(rows) < count:
             name = _name(data, probabilities, cell)
             raise ValueError(f"{name}: {len(rows)} images, {count} are wanted")
@@ -106,9 +114,7 @@ def most_per_class(
 
     Raises ValueError naming a cell without an image where that is 0.
     """
-    have = np.zeros_like(cell_counts(1, probabilities))
-    columns = [data.label[pool], *(data.confounders[factor][pool] for factor in probabilities)]
-    np.add.at(have, tuple(column.numpy() for column in columns), 1)
+    have = _counts(data, pool, probabilities)
     share = cell_counts(10**6, probabilities) / 10**6
     used = share > 0
     most = int(((have + 1)[used] / share[used]).min())  # rounding spares a cell one
@@ -122,9 +128,8 @@ def most_per_class(
 
 def _name(data: Dataset, factors: Iterable[str], cell: Sequence[int]) -> str:
     """What a cell is called: class/level of factor 1/..."""
-    label, *levels = cell
-    named = [data.levels[factor][i] for factor, i in zip(factors, levels, strict=True)]
-    return "/".join([data.classes[label], *named])
+    names = (data.classes, *(data.levels[factor] for factor in factors))
+    return "/".join(of_part[i] for of_part, i in zip(names, cell, strict=True))
 
 
 def lay_out(
@@ -169,22 +174,18 @@ def split_patients(
     if data.split is not None and any(data.split):
         return _given_splits(data, rows, list(fractions))
     for number, name in enumerate(data.classes):
-        patients = data.patient[rows][data.label[rows] == number].unique()
-        if len(patients) < len(fractions):
-            raise ValueError(
-                f"label {name!r} has {len(patients)} patient{'s' * (len(patients) != 1)}, "
-                f"expected at least {len(fractions)}, one for each of {', '.join(fractions)}"
-            )
+        n = len(data.patient[rows][data.label[rows] == number].unique())
+        if n < len(fractions):
+            expected = f"at least {len(fractions)}, one for each of {', '.join(fractions)}"
+            raise ValueError(f"label {name!r} has {n} patient{'s' * (n != 1)}, expected {expected}")
     folds = np.empty(len(rows), dtype=int)
     splitter = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
-    parts = splitter.split(*(t.numpy() for t in (rows, data.label[rows], data.patient[rows])))
+    parts = splitter.split(rows, data.label[rows].numpy(), data.patient[rows].numpy())
     for number, (_, held_out) in enumerate(parts):
         folds[held_out] = number
-    edges = np.round(np.cumsum([0, *fractions.values()]) * FOLDS).astype(int)
-    return {
-        name: rows[torch.from_numpy((folds >= start) & (folds < end))]
-        for name, start, end in zip(fractions, edges[:-1], edges[1:], strict=True)
-    }
+    ends = np.round(np.cumsum(list(fractions.values())) * FOLDS)
+    part = np.searchsorted(ends, folds, side="right")
+    return {name: rows[torch.from_numpy(part == i)] for i, name in enumerate(fractions)}
 
 
 def _given_splits(data: Dataset, rows: Tensor, names: list[str]) -> dict[str, Tensor]:

@@ -1,9 +1,8 @@
-"""All files of a manifest, decoded in parallel."""
+"""All files of a manifest, decoded in parallel, and which of them are the same."""
 
 import hashlib
 import os
-from collections.abc import Callable, Collection
-from functools import partial
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +15,6 @@ from xbl_kit.data.picture import read_mask
 
 TASKS = 10_000  # more of them at a time would fill the memory
 WORKERS = min(32, (os.cpu_count() or 1) + 4)
-PATHS = ("image", "mask")
-BLAKE = partial(hashlib.blake2b, digest_size=16)
 
 Planes = UInt8[np.ndarray, "frames planes size size"]
 
@@ -44,30 +41,60 @@ def decode(
     Returns the hashes of each row's image and mask, with a space between them, "" where one cannot
     be read, and why it cannot be.
     """
-    columns = [manifest.rows[name].tolist() for name in PATHS if name in manifest.rows]
+    columns = manifest.files().values()
     faults: list[Fault] = []
 
     def work(row: int) -> str:
         if row in leave:
             return ""
-        image, *masks = (Path(column[row]) for column in columns)
+        image, *masks = files = [Path(paths[row]) for paths in columns]
         try:
             planes = [manifest.read(image, size)]
             planes += [read_mask(mask, size, image)[None] for mask in masks]
-            digest = " ".join(_digest(path) for path in (image, *masks))
+            hashes = [_hash(file) for file in files]
         except DataError as error:
             faults.extend(fault._replace(row=row) for fault in error.faults)
             return ""
         take(row, np.stack(planes, axis=1))
-        return digest
+        return " ".join(hashes)
 
-    digests = in_parallel(work, len(manifest), "decoding")
-    return digests, sorted(faults, key=lambda fault: fault.row)
+    found = in_parallel(work, len(manifest), "decoding")
+    return found, sorted(faults, key=lambda fault: fault.row)
 
 
-def _digest(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, BLAKE).hexdigest()
-    except OSError as error:
-        raise DataError(Fault(str(path), f"cannot be read ({error.strerror})")) from None
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:32]
+
+
+def twins(manifest: Manifest, hashes: Sequence[str]) -> list[Fault]:
+    """The same picture, byte for byte, in two rows; the second is at fault, both in a conflict.
+
+    `hashes` are those of `decode`.
+    """
+    first: dict[str, int] = {}
+    faults = []
+    for row, found in enumerate(hashes):
+        other = first.setdefault(found.partition(" ")[0], row)
+        if found and other != row:
+            yet = conflict(manifest, row, other)
+            pairs = [(row, other), (other, row)] if yet else [(row, other)]
+            faults += [likeness(manifest, *pair, "the same picture as", yet) for pair in pairs]
+    return faults
+
+
+def conflict(manifest: Manifest, row: int, other: int) -> str:
+    """In what two rows with one picture contradict each other, "" where they do not."""
+    for column in (manifest.target, "split"):
+        if column in manifest.rows:
+            one, two = manifest.rows[column][[row, other]]
+            if one != two:
+                return f", yet {column} is {one!r} and {two!r}"
+    return ""
+
+
+def likeness(manifest: Manifest, row: int, other: int, words: str, yet: str) -> Fault:
+    """A fault of a row for what its picture is to that of another."""
+    where, image = manifest.where[row], manifest.rows["image"][row]
+    where = where if image.endswith(where) else f"{where} ({image})"
+    return Fault(where, f"{words} {manifest.other(other, beside=row)}{yet}", row)

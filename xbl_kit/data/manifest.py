@@ -44,6 +44,10 @@ class Manifest:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def files(self) -> dict[str, list[str]]:
+        """The paths of the images and, where there are any, of the masks."""
+        return {name: self.rows[name].tolist() for name in ("image", "mask") if name in self.rows}
+
     def fault(self, what: str, row: int | None = None) -> Fault:
         """A fault of one row, named by its line, or of the source as a whole."""
         return Fault(str(self.roots[0]) if row is None else self.where[row], what, row)
@@ -80,63 +84,51 @@ def select(
     target: str = "label",
     labels: Sequence[str] = (),
     confounders: Sequence[str] | None = None,
-    region: str | None = None,
+    mask_region: str | None = None,
 ) -> Manifest:
     """The rows whose `target` is one of `labels` (all by default), with these `confounders`.
 
     Without `confounders` they are those the kind of data names itself or, where it names none, all
-    other columns with 2 to 10 values. `region` is what the masks are of, by default what the kind
-    of data says.
+    other columns with 2 to 10 values. `mask_region` is what the masks are of, by default what the
+    kind of data says.
     Raises DataError for a column or a value that is not there.
     """
-    if what := _not_there(manifest, target, labels, confounders or (), region):
+    if what := _not_there(manifest, (target, *(confounders or ())), labels, mask_region):
         raise DataError(manifest.fault(what))
     if labels:
         manifest = manifest.keep(manifest.rows[target].isin(labels).to_numpy())
-    return dataclasses.replace(
-        manifest,
-        target=target,
-        factors=_factors(manifest, target, confounders),
-        labels=tuple(labels),
-        region=region or manifest.region,
-    )
+        manifest = dataclasses.replace(manifest, labels=tuple(labels))
+    if mask_region:
+        manifest = dataclasses.replace(manifest, region=mask_region)
+    free = [c for c in manifest.factors or manifest.rows if c not in (*RESERVED, target)]
+    columns = free if confounders is None else confounders
+    levels = {column: len(set(manifest.rows[column]) - {""}) for column in columns}
+    if confounders is None:
+        levels = {column: n for column, n in levels.items() if 2 <= n <= MOST_LEVELS}
+    for column, n in levels.items():
+        if n < 2:
+            what = f"confounder {column!r} has {n} value, expected 2 or more"
+            raise DataError(manifest.fault(what))
+    return dataclasses.replace(manifest, target=target, factors=tuple(levels))
 
 
 def _not_there(
-    manifest: Manifest,
-    target: str,
-    labels: Sequence[str],
-    confounders: Sequence[str],
-    region: str | None,
+    manifest: Manifest, columns: Sequence[str], labels: Sequence[str], mask_region: str | None
 ) -> str:
-    """What of the selection there is not, "" where all is there."""
-    rows = manifest.rows
+    """What there is not of what is selected, the first of the `columns` being the label's."""
+    rows, target = manifest.rows, columns[0]
+    free = [column for column in rows if column not in RESERVED]
     if not len(rows):
         return "no images"
-    if target in confounders:
+    if target in columns[1:]:
         return f"column {target!r} is the label, not a confounder"
-    free = [column for column in rows if column not in RESERVED]
-    for column in (target, *confounders):
+    for column in columns:
         if column not in free:
             return f"no column {column!r}, expected one of {some(free)}{suggest(column, free)}"
-    if region and "mask" not in rows:
-        return f"mask_region is {region!r}, but there is no column 'mask'"
+    if mask_region and "mask" not in rows:
+        return f"mask_region is {mask_region!r}, but there is no column 'mask'"
     found = sorted(set(rows[target]))
     for name in labels:
         if name not in found:
             return f"no {target} {name!r}, found {some(found)}{suggest(name, found)}"
     return ""
-
-
-def _factors(manifest: Manifest, target: str, confounders: Sequence[str] | None) -> tuple[str, ...]:
-    """The `confounders` or, where none are named, the columns that may be some."""
-    named = manifest.factors or manifest.rows if confounders is None else confounders
-    columns = [column for column in named if column not in (*RESERVED, target)]
-    levels = {column: len(set(manifest.rows[column]) - {""}) for column in columns}
-    if confounders is None:
-        return tuple(column for column, n in levels.items() if 2 <= n <= MOST_LEVELS)
-    for column, n in levels.items():
-        if n < 2:
-            what = f"confounder {column!r} has {n} value, expected 2 or more"
-            raise DataError(manifest.fault(what))
-    return tuple(levels)
