@@ -608,7 +608,7 @@ def test_a_changed_file_is_read_anew(spoiled, cache):
     assert np.flatnonzero(changed).tolist() == [3]
 
 
-@pytest.mark.parametrize("n", [0, 1, 8, 300])
+@pytest.mark.parametrize("n", [0, 1, 8, 300, 25_001])
 def test_work_in_parallel_keeps_its_order(n):
     assert list(in_parallel(lambda row: row * row, n, "squares")) == [i * i for i in range(n)]
 

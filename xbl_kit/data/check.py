@@ -4,9 +4,8 @@ import errno
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from difflib import SequenceMatcher
-from itertools import combinations_with_replacement
 from pathlib import Path
 
 import numpy as np
@@ -28,8 +27,6 @@ RARE, RARER = 0.005, 5  # a slip is as rare among the rows, and so much rarer th
 SMALL, COARSE = 32, 16  # px, and frequencies a side that are kept of as many
 ALIKE = 0.05  # of the bits may differ in pictures that look alike
 TILE = 2048  # rows compared with as many others at a time
-
-Finder = Callable[[Manifest], Iterator[tuple[int, str]]]
 
 
 def check(manifest: Manifest) -> list[Fault]:
@@ -81,7 +78,8 @@ def _of_no_use(path: str, roots: list[Path]) -> str:
 
 def row_faults(manifest: Manifest) -> list[Fault]:
     """Values that cannot be, and values that contradict each other."""
-    faults = [manifest.fault(what, row) for find in OF_ROWS for row, what in find(manifest)]
+    finders = (_values, _spellings, _slips, _ages, _patients)
+    faults = [manifest.fault(what, row) for find in finders for row, what in find(manifest)]
     return faults + [manifest.fault(what) for what in _lacking(manifest, {f.row for f in faults})]
 
 
@@ -125,11 +123,13 @@ def _slips(manifest: Manifest) -> Iterator[tuple[int, str]]:
     counts = Counter(() if manifest.labels else labels)
     most = max(2, RARE * len(labels))
     for value, n in counts.items():
-        right = [other for other in counts if n <= most and RARER * n <= counts[other]]
-        for meant in [other for other in right if _mistyped(value, other)][-1:]:
+        frequent = [other for other in counts if n <= most and RARER * n <= counts[other]]
+        for meant in [other for other in frequent if _mistyped(value, other)][-1:]:
             rows = "no other row" if n == 1 else f"only {n} rows"
-            what = f"{manifest.target} is {value!r}, which {rows} of {len(labels)} has"
-            what += f"; did you mean {meant!r}? If not, name the labels you want"
+            what = (
+                f"{manifest.target} is {value!r}, which {rows} of {len(labels)} has"
+                f"; did you mean {meant!r}? If not, name the labels you want"
+            )
             yield from ((row, what) for row in np.flatnonzero(labels == value).tolist())
 
 
@@ -184,9 +184,6 @@ def _lacking(manifest: Manifest, bad: set[int | None]) -> Iterator[str]:
             yield f"split {split!r} has no row with {manifest.target} {lacking[0]!r}"
 
 
-OF_ROWS: tuple[Finder, ...] = (_values, _spellings, _slips, _ages, _patients)
-
-
 def _look(frames: UInt8[np.ndarray, "frames size size"]) -> Bool[np.ndarray, " bits"]:
     """The perceptual hash (Zauner 2010): which coarse frequencies are above their median.
 
@@ -216,7 +213,7 @@ def _alike(looks: Bool[np.ndarray, "n bits"]) -> Iterator[tuple[int, int]]:
     """Pairs of rows whose bits differ in no more than a share of `ALIKE`."""
     signs = np.where(looks, 1, -1).astype(np.float32)
     least = signs.shape[1] * (1 - 2 * ALIKE)
-    starts = range(0, len(signs), TILE)
-    for i, j in combinations_with_replacement(starts, 2):
-        found = np.argwhere(signs[i : i + TILE] @ signs[j : j + TILE].T >= least).tolist()
-        yield from ((i + one, j + two) for one, two in found if i + one < j + two)
+    for i in range(0, len(signs), TILE):
+        for j in range(i, len(signs), TILE):
+            found = np.argwhere(signs[i : i + TILE] @ signs[j : j + TILE].T >= least).tolist()
+            yield from ((i + one, j + two) for one, two in found if i + one < j + two)

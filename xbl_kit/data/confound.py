@@ -6,13 +6,16 @@ from itertools import combinations
 import numpy as np
 import torch
 from jaxtyping import Int
-from sklearn.model_selection import StratifiedGroupKFold
 from torch import Tensor
 
 from xbl_kit.data.dataset import Dataset
 from xbl_kit.data.faults import one_of
 
 FOLDS = 10
+
+Tables = Mapping[str, np.ndarray]  # of each factor, P(level | class)
+Levels = Mapping[str, Sequence[str]]
+PerCell = Mapping[str, int | np.ndarray]
 
 
 def biased(preferred: Sequence[int], n_levels: int = 2, strength: float = 1.0) -> np.ndarray:
@@ -65,7 +68,7 @@ def _counts(data: Dataset, rows: Int[Tensor, " n"], factors: Iterable[str]) -> n
     return counts
 
 
-def cell_counts(per_class: int, probabilities: Mapping[str, np.ndarray]) -> Int[np.ndarray, "..."]:
+def cell_counts(per_class: int, probabilities: Tables) -> Int[np.ndarray, "..."]:
     """Images in every cell (class, level of factor 1, level of factor 2, ...), (k, l1, l2, ...).
 
     The factors, tables (k, l), are independent given the class. Every class gets exactly
@@ -83,12 +86,7 @@ def cell_counts(per_class: int, probabilities: Mapping[str, np.ndarray]) -> Int[
 
 
 def sample_rows(
-    data: Dataset,
-    pool: Int[Tensor, " n"],
-    per_class: int,
-    probabilities: Mapping[str, np.ndarray],
-    *,
-    seed: int = 0,
+    data: Dataset, pool: Int[Tensor, " n"], per_class: int, probabilities: Tables, *, seed: int = 0
 ) -> Int[Tensor, " m"]:
     """Rows of `pool`, drawn without repetition, in exactly the wanted cell counts; shuffled.
 
@@ -107,9 +105,7 @@ def sample_rows(
     return rows[torch.randperm(len(rows), generator=generator)]
 
 
-def most_per_class(
-    data: Dataset, pool: Int[Tensor, " n"], probabilities: Mapping[str, np.ndarray]
-) -> int:
+def most_per_class(data: Dataset, pool: Int[Tensor, " n"], probabilities: Tables) -> int:
     """The largest `per_class` that `sample_rows` can draw from `pool`.
 
     Raises ValueError naming a cell without an image where that is 0.
@@ -121,8 +117,8 @@ def most_per_class(
     for per_class in range(most, 0, -1):
         if (cell_counts(per_class, probabilities) <= have).all():
             return per_class
-    short = np.argwhere(cell_counts(1, probabilities) > have)[0]
-    name = _name(data, probabilities, short.tolist())
+    short = np.argwhere(cell_counts(1, probabilities) > have)[0].tolist()
+    name = _name(data, probabilities, short)
     raise ValueError(f"{name}: no image among {len(pool)}, at least one is wanted")
 
 
@@ -133,12 +129,7 @@ def _name(data: Dataset, factors: Iterable[str], cell: Sequence[int]) -> str:
 
 
 def lay_out(
-    per_cell: Mapping[str, int | np.ndarray],
-    crossed: Sequence[str],
-    n_classes: int,
-    levels: Mapping[str, Sequence[str]],
-    *,
-    seed: int = 0,
+    per_cell: PerCell, crossed: Sequence[str], n_classes: int, levels: Levels, *, seed: int = 0
 ) -> dict[str, np.ndarray]:
     """Columns "label", every factor of `levels`, and "split" of data that are made, not found.
 
@@ -169,6 +160,8 @@ def split_patients(
     Raises ValueError where a label has fewer patients than there are splits, or where a patient
     stands in two given splits.
     """
+    from sklearn.model_selection import StratifiedGroupKFold  # takes half a second
+
     counter = torch.zeros(len(data), dtype=torch.bool) if data.counter is None else data.counter
     rows = (~torch.isin(data.patient, data.patient[counter])).nonzero()[:, 0]
     if data.split is not None and any(data.split):

@@ -17,6 +17,7 @@ TASKS = 10_000  # more of them at a time would fill the memory
 WORKERS = min(32, (os.cpu_count() or 1) + 4)
 
 Planes = UInt8[np.ndarray, "frames planes size size"]
+Taker = Callable[[int, Planes], object]
 
 
 def in_parallel(work: Callable[[int], object], n: int, title: str) -> list:
@@ -29,11 +30,7 @@ def in_parallel(work: Callable[[int], object], n: int, title: str) -> list:
 
 
 def decode(
-    manifest: Manifest,
-    size: int,
-    take: Callable[[int, Planes], object],
-    *,
-    leave: Collection[int | None] = (),
+    manifest: Manifest, size: int, take: Taker, *, leave: Collection[int | None] = ()
 ) -> tuple[list[str], list[Fault]]:
     """Give `take(row, images)` of each row the images of its file, and its mask as a second plane.
 
