@@ -47,7 +47,7 @@ def open_dataset(kind: str, root: Root = None, **options) -> Dataset:
         return read_manifest(list_images(kind, root, **options), **reading)
     one_of("data", kind, KINDS)
     drawing = (make_phantoms,) if kind == "phantom" else ()
-    _check(kind, root, options, MADE[kind], *drawing)
+    _refuse(kind, root, options, MADE[kind], *drawing)
     return MADE[kind](**options) if drawing else MADE[kind](root, **options)
 
 
@@ -60,7 +60,7 @@ def list_images(kind: str, root: Root, **options) -> Manifest:
     Raises DataError where the source cannot be read, or has no such column or value.
     """
     selection = _take(options, select)
-    _check(kind, root, options, LISTED[kind])
+    _refuse(kind, root, options, LISTED[kind])
     return select(LISTED[kind](root, **options), **selection)
 
 
@@ -119,7 +119,7 @@ def _numbered(column: pd.Series) -> tuple[tuple[str, ...], torch.Tensor]:
     return tuple(names), torch.from_numpy(level)
 
 
-def _check(kind: str, root: Root, options: dict, *takers: Callable) -> None:
+def _refuse(kind: str, root: Root, options: dict, *takers: Callable) -> None:
     """Raise ValueError for a root of no use, and for an option that none of the `takers` has."""
     if root is not None and kind == "phantom":
         raise ValueError(f"root={str(root)!r}: phantoms are drawn, not read; expected no root")
