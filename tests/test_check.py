@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import struct
+import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -17,10 +18,9 @@ import pytest
 from PIL import Image
 
 from xbl_kit.data import DataError, list_images, open_dataset
-from xbl_kit.data.check import ALIKE, _alike, check
-from xbl_kit.data.decode import in_parallel, row_reader
+from xbl_kit.data.check import ALIKE, _alike, check, row_faults
+from xbl_kit.data.decode import in_parallel, read_mask
 from xbl_kit.data.manifest import Manifest
-from xbl_kit.data.rows import faults_in_rows
 
 N, SIDE = 24, 96
 LABELS = ("Pneumonia", "Normal")
@@ -585,43 +585,46 @@ def test_a_full_disk_leaves_no_half_cache(spoiled, cache):
 def test_an_interrupted_reading_leaves_no_half_cache(spoiled, cache, monkeypatch):
     root = spoiled()
     with monkeypatch.context() as patch:
-        patch.setattr("xbl_kit.data.cache.row_reader", _interrupted)
+        patch.setattr("xbl_kit.data.decode.read_mask", _interrupted)
         with pytest.raises(KeyboardInterrupt):
             open_dataset("table", root, size=8)
     assert list((cache / "images").iterdir()) == []
     assert open_dataset("table", root, size=8).images.any()
 
 
-def _interrupted(manifest, size):
-    def read(row):
-        if row == N - 1:
-            raise KeyboardInterrupt
-        return row_reader(manifest, size)(row)
-
-    return read
+def _interrupted(path, size, image):
+    if image.stem == str(N - 1):
+        raise KeyboardInterrupt
+    return read_mask(path, size, image)
 
 
 def test_a_changed_file_is_read_anew(spoiled, cache):
     root = spoiled()
     before = open_dataset("table", root, size=8).images.copy()
     assert (open_dataset("table", root, size=8).images == before).all()
-    assert len(list((cache / "images").iterdir())) == 1
+    assert len(list((cache / "images").iterdir())) == 2, "the pictures and what was found"
     GREY.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(root / "images/3.png")
     changed = (open_dataset("table", root, size=8).images != before).any(axis=(1, 2))
     assert np.flatnonzero(changed).tolist() == [3]
 
 
-@pytest.mark.parametrize("n", [0, 1, 8, 300])
+@pytest.mark.parametrize("n", [0, 1, 8, 300, 25_001])
 def test_work_in_parallel_keeps_its_order(n):
     assert list(in_parallel(lambda row: row * row, n, "squares")) == [i * i for i in range(n)]
 
 
-def test_work_in_parallel_waits_for_the_taker():
+def test_an_error_ends_the_rest_of_the_work():
     done = []
-    results = in_parallel(done.append, 100_000, "rows")
-    next(results)
-    assert len(done) < 10_000
-    results.close()
+
+    def work(row):
+        done.append(row)
+        time.sleep(0.001)
+        if row == 100:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        in_parallel(work, 30_000, "rows")
+    assert len(done) < 3_000
 
 
 def test_lookalikes_are_found_as_one_by_one():
@@ -668,22 +671,22 @@ def _labelled(counts: dict[str, int], **options) -> Manifest:
 
 @pytest.mark.parametrize("counts", SOUND)
 def test_real_sets_of_labels_are_not_taken_for_slips(counts):
-    assert faults_in_rows(_labelled(counts)) == []
+    assert row_faults(_labelled(counts)) == []
 
 
 @pytest.mark.parametrize(("right", "wrong"), SLIPS)
 def test_a_slip_is_found_unless_the_labels_are_named(right, wrong):
     counts = {right: 300, "other": 200, wrong: 2}
     words = f"only 2 rows of 502 has; did you mean {right!r}"
-    assert [words in fault.what for fault in faults_in_rows(_labelled(counts))] == [True, True]
-    assert faults_in_rows(_labelled(counts, labels=tuple(counts))) == []
+    assert [words in fault.what for fault in row_faults(_labelled(counts))] == [True, True]
+    assert row_faults(_labelled(counts, labels=tuple(counts))) == []
 
 
 @pytest.mark.parametrize("ages", ["30 30.5 1-5 80+ <5 0 120", "young old young", "045Y 006M 001D"])
 def test_ages_in_years_ranges_or_words_are_sound(ages):
     values = ages.split()
     rows = pd.DataFrame({"label": ["a", "b", *values][: len(values)], "Age": values})
-    assert faults_in_rows(Manifest(rows, values, (Path(),))) == []
+    assert row_faults(Manifest(rows, values, (Path(),))) == []
 
 
 def test_the_real_chest_x_rays_have_no_fault(cxr):

@@ -1,85 +1,87 @@
-"""A manifest as a data set: decoded once, then read from a file that is mapped into memory."""
+"""The pictures of a manifest, decoded once, then read from a file that is mapped into memory."""
 
 import hashlib
-import math
+import json
 from functools import partial
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
-import torch
 from jaxtyping import UInt8
 
-from xbl_kit.data.check import faults_before_decoding
-from xbl_kit.data.dataset import Dataset
-from xbl_kit.data.decode import in_parallel, row_reader
-from xbl_kit.data.faults import DataError
+from xbl_kit.data.decode import Planes, decode, twins
+from xbl_kit.data.faults import DataError, Fault
 from xbl_kit.data.manifest import Manifest
 from xbl_kit.storage import cache_folder, write_whole
 
-FORMAT = 1  # another number makes all caches anew
+FORMAT = 2  # another number makes all caches anew
 
 
-def read_manifest(manifest: Manifest, *, size: int) -> Dataset:
-    """The data set of a manifest, its images memory-mapped.
+def decoded(
+    manifest: Manifest, size: int, *, skip_faulty: bool = False
+) -> tuple[Manifest, UInt8[np.ndarray, "n planes size size"]]:
+    """The rows of a manifest and their pictures, mapped read-only: images, then masks of 0 and 1.
 
-    Files are decoded in parallel, once: the cache is named by a hash of their contents, of `size`
-    and of the way of reading, so that a changed file makes another cache.
+    Every file is decoded once, in a pass that also finds the faults and hashes the contents; the
+    hashes are kept in a file beside the pictures. A second call opens no file, since files are
+    known by path, size and time of change: a change that leaves all three as they were is missed.
 
-    Raises DataError naming the first fault and how many there are.
+    Raises DataError for pictures with a fault. With `skip_faulty` their rows are left out, by
+    memory where they have been once: only without it are they tried again.
     """
-    faults, digests = faults_before_decoding(manifest)
-    if faults:
-        raise DataError(*faults)
-    planes = _decoded(manifest, size, digests)
-    row = np.arange(len(manifest)).repeat(manifest.frames)
-    columns = {name: column.to_numpy(dtype=str)[row] for name, column in manifest.rows.items()}
-    classes, label = number(columns[manifest.target])
-    factors = {factor: number(columns[factor]) for factor in manifest.factors}
-    counter = columns.get("counter")
-    return Dataset(
-        images=planes[:, 0],
-        label=label,
-        classes=classes,
-        patient=number(columns["patient"])[1] if "patient" in columns else torch.from_numpy(row),
-        confounders={factor: level for factor, (_, level) in factors.items()},
-        levels={factor: names for factor, (names, _) in factors.items()},
-        masks={"lungs": planes[:, 1].view(bool)} if planes.shape[1] > 1 else {},
-        counter=None if counter is None else torch.from_numpy(counter == "1"),
-        split=columns.get("split"),
-    )
+    pictures = cache_folder() / "images" / f"{_key(manifest, size)}.pixels"
+    record = pictures.with_suffix(".json")
+    try:
+        if skip_faulty and record.exists():
+            _refuse(manifest, json.loads(record.read_text(encoding="utf-8")))
+        if not pictures.exists():
+            _decode(manifest, size, pictures, record)
+    except DataError as error:
+        if not skip_faulty:
+            raise
+        return decoded(manifest.without(error.faults), size, skip_faulty=True)
+    shape = (-1, 1 + ("mask" in manifest.rows), size, size)
+    return manifest, np.memmap(pictures, np.uint8, "r").reshape(shape)
 
 
-def number(column: np.ndarray) -> tuple[tuple[str, ...], torch.Tensor]:
-    """The sorted values of a column and each row's place among them, -1 where it is empty."""
-    names = tuple(sorted(set(column.tolist()) - {""}))
-    level = {name: i for i, name in enumerate(names)} | {"": -1}
-    return names, torch.tensor([level[name] for name in column.tolist()])
-
-
-def _decoded(
-    manifest: Manifest, size: int, digests: list[bytes]
-) -> UInt8[np.ndarray, "n planes size size"]:
-    """What a `row_reader` gives of every row, one below the other, mapped read-only."""
+def _key(manifest: Manifest, size: int) -> str:
+    """A hash of what the files are known by, and of the way they are read."""
     read = manifest.read if isinstance(manifest.read, partial) else partial(manifest.read)
-    how = f"{FORMAT} {size} {read.func.__name__} {sorted(read.keywords.items())}"
-    key = hashlib.blake2b(how.encode() + b"".join(digests), digest_size=16).hexdigest()
-    path = cache_folder() / "images" / f"{key}.npy"
+    key = [FORMAT, size, read.func.__name__, sorted(read.keywords.items())]
+    for path in (Path(path).absolute() for paths in manifest.files().values() for path in paths):
+        seen = path.stat()
+        key += [str(path), seen.st_size, seen.st_mtime_ns]
+    return hashlib.sha256(repr(key).encode()).hexdigest()
 
-    shape = (len(manifest) * manifest.frames, 1 + ("mask" in manifest.rows), size, size)
 
-    def write(partial_path: Path) -> None:
-        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-        with partial_path.open("wb") as file:
-            np.lib.format.write_array_header_1_0(file, header)
-            rows = in_parallel(row_reader(manifest, size), len(manifest), "decoding")
-            for found in rows:
-                file.write(found.tobytes())
+def _decode(manifest: Manifest, size: int, pictures: Path, record: Path) -> None:
+    """Write the pictures, if none has a fault, and in any case the record of what was found."""
+    lock = Lock()
 
-    if not path.exists():
-        try:
-            write_whole(path, write)
-        except OSError as error:
-            room = math.prod(shape) / 1e6
-            what = f"{error.strerror}; decoded images need {room:,.0f} MB, XBL_KIT_CACHE says where"
-            raise OSError(error.errno, what, str(path.parent)) from None
-    return np.load(path, mmap_mode="r")
+    def write(path: Path) -> None:
+        with path.open("wb") as file:
+
+            def take(row: int, images: Planes) -> None:
+                with lock:
+                    file.seek(row * images.nbytes)
+                    file.write(images)
+
+            hashes, unreadable = decode(manifest, size, take)
+        found = {"hashes": hashes, "unreadable": unreadable}
+        write_whole(record, lambda path: path.write_text(json.dumps(found), encoding="utf-8"))
+        _refuse(manifest, found)
+
+    try:
+        write_whole(pictures, write)
+    except OSError as error:
+        planes = len(manifest) * manifest.frames * (1 + ("mask" in manifest.rows))
+        need = f"decoded images need {planes * size**2 / 1e6:,.0f} MB, XBL_KIT_CACHE says where"
+        what = f"{error.strerror}; {need}"
+        raise OSError(error.errno, what, str(pictures.parent)) from None
+
+
+def _refuse(manifest: Manifest, found: dict) -> None:
+    """Raise DataError where something is wrong with the pictures; twins by the labels of now."""
+    unreadable = [Fault(*fault) for fault in found["unreadable"]]
+    if faults := twins(manifest, found["hashes"]) + unreadable:
+        raise DataError(*faults)

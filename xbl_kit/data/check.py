@@ -1,16 +1,28 @@
-"""Every fault of a manifest: of its rows, of its files, of both together."""
+"""Every fault of a manifest: of its rows, of its files, of the pictures in them."""
 
-from collections.abc import Iterator
-from itertools import combinations_with_replacement
+import errno
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from difflib import SequenceMatcher
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, UInt8
 from scipy.fft import dctn
 
-from xbl_kit.data.decode import find_files, in_parallel, row_reader
-from xbl_kit.data.faults import DataError, Fault
-from xbl_kit.data.manifest import Manifest
-from xbl_kit.data.rows import faults_in_rows
+from xbl_kit.data.decode import Planes, conflict, decode, in_parallel, likeness, twins
+from xbl_kit.data.faults import Fault
+from xbl_kit.data.manifest import OLDEST, Manifest
+
+ALLOWED = {"split": ("train", "val", "test"), "counter": ("0", "1")}
+NOT_A_VALUE = ("", "nan", "null", "n/a", "#n/a", "<na>")
+OF_A_PATIENT = ("split", "sex", "gender")  # columns with one value a patient
+AGE = re.compile(r"[<>]?(\d+\.?\d*)(?:-(\d+\.?\d*)|\+)?")  # 30, 30.5, 1-5, 80+, <5
+SIMILAR = 0.8  # of the letters of a mistyped word are those of the right one
+SHORTEST = 4  # letters of a word in which a slip can be told from another word
+RARE, RARER = 0.005, 5  # a slip is as rare among the rows, and so much rarer than the right word
 
 SMALL, COARSE = 32, 16  # px, and frequencies a side that are kept of as many
 ALIKE = 0.05  # of the bits may differ in pictures that look alike
@@ -18,55 +30,158 @@ TILE = 2048  # rows compared with as many others at a time
 
 
 def check(manifest: Manifest) -> list[Fault]:
-    """Every fault there is: all that `read_manifest` would refuse, and pictures that look alike."""
-    faults, looks = faults_that_matter(manifest)
-    return faults + lookalikes(manifest, looks)
+    """Every fault there is: all that data are refused for, and pictures that look alike."""
+    faults, lost = row_faults(manifest), file_faults(manifest)
+    looks: dict[int, np.ndarray] = {}
 
+    def take(row: int, images: Planes) -> None:
+        looks[row] = _look(images[:, 0])
 
-def without_faults(manifest: Manifest) -> Manifest:
-    """The rows that `read_manifest` would not refuse.
-
-    Raises DataError where a fault is not that of a single row, or where no row is left.
-    """
-    faults, _ = faults_that_matter(manifest)
-    kept = np.ones(len(manifest), dtype=bool)
+    hashes, unreadable = decode(manifest, SMALL, take, leave={fault.row for fault in lost})
+    faults += lost + twins(manifest, hashes)
     for fault in faults:
-        if fault.row is None:
-            raise DataError(fault)
-        kept[fault.row] = False
-    if not kept.any():
-        raise DataError(*faults)
-    return manifest.keep(kept)
+        looks.pop(fault.row, None)
+    return faults + unreadable + lookalikes(manifest, looks)
 
 
-def faults_before_decoding(manifest: Manifest) -> tuple[list[Fault], list[bytes]]:
-    """The faults that show before a picture is decoded, and a hash of every row's files."""
-    faults = faults_in_rows(manifest)
-    digests, missing = find_files(manifest)
-    return faults + missing + twins(manifest, digests), digests
+def file_faults(manifest: Manifest) -> list[Fault]:
+    """Files that are not there, not below a root, or that hold nothing; none is opened."""
+    files, roots = manifest.files().items(), [root.resolve() for root in manifest.roots]
+
+    def find(row: int) -> list[Fault]:
+        found = [(name, _of_no_use(paths[row], roots)) for name, paths in files]
+        return [manifest.fault(f"{name} {what}", row) for name, what in found if what]
+
+    return [fault for each in in_parallel(find, len(manifest), "finding files") for fault in each]
 
 
-def faults_that_matter(manifest: Manifest) -> tuple[list[Fault], dict[int, np.ndarray]]:
-    """What `read_manifest` would refuse, and the looks, as bits, of the rows that can be read."""
-    faults, digests = faults_before_decoding(manifest)
-    bad = {fault.row for fault in faults}
-    looks = {}
-    read = row_reader(manifest, SMALL)
+def _of_no_use(path: str, roots: list[Path]) -> str:
+    """Why there is no file to be read at `path`, "" where there is one."""
+    if not path:
+        return "is '', expected a path"
+    try:
+        real = Path(path).resolve(strict=True)
+        if not any(real.is_relative_to(root) for root in roots):
+            return f"{path}: leads out of {roots[0]}"
+        if not real.is_file():
+            return f"{path}: not a file"
+        if not os.access(real, os.R_OK):
+            return f"{path}: cannot be read ({os.strerror(errno.EACCES)})"
+        return "" if real.stat().st_size else f"{path}: empty file"
+    except FileNotFoundError:
+        slashes = ", folders are separated by /" if "\\" in path else ""
+        return f"{path}: no such file{slashes}"
+    except (OSError, RuntimeError) as error:  # RuntimeError: a loop, before Python 3.13
+        loop = isinstance(error, RuntimeError) or error.errno == errno.ELOOP
+        return f"{path}: {'a loop of links' if loop else f'cannot be read ({error.strerror})'}"
 
-    def look(row: int) -> list[Fault]:
-        if not digests[row]:
-            return []
-        try:
-            images = read(row)[:, 0]
-        except DataError as error:
-            return list(error.faults)
-        if row not in bad:
-            looks[row] = _look(images)
-        return []
 
-    for found in in_parallel(look, len(manifest), "decoding"):
-        faults += found
-    return faults, looks
+def row_faults(manifest: Manifest) -> list[Fault]:
+    """Values that cannot be, and values that contradict each other."""
+    finders = (_values, _spellings, _slips, _ages, _patients)
+    faults = [manifest.fault(what, row) for find in finders for row, what in find(manifest)]
+    return faults + [manifest.fault(what) for what in _lacking(manifest, {f.row for f in faults})]
+
+
+def _values(manifest: Manifest) -> Iterator[tuple[int, str]]:
+    """Empty or unknown values, one fault a row and column."""
+    expected = {manifest.target: "a value", "patient": "a value"}
+    expected |= {column: f"one of {', '.join(allowed)}" for column, allowed in ALLOWED.items()}
+    for column, what in (expected | dict.fromkeys(manifest.factors, "a value or nothing")).items():
+        for row, value in enumerate(manifest.rows.get(column, ())):
+            if not _known(column, value) and (value or column in expected):
+                yield row, f"{column} is {value!r}, expected {what}"
+            elif value != value.strip() and column in expected:
+                yield row, f"{column} is {value!r}, expected no spaces around it"
+
+
+def _known(column: str, value: str) -> bool:
+    allowed = ALLOWED.get(column)
+    return value in allowed if allowed else value.lower() not in NOT_A_VALUE
+
+
+def _spellings(manifest: Manifest) -> Iterator[tuple[int, str]]:
+    """One name in two spellings: the rarer one is at fault."""
+    for column in (manifest.target, *manifest.factors):
+        counts = Counter(filter(str.strip, manifest.rows[column]))
+        usual: dict[str, str] = {}
+        for value, _ in counts.most_common():
+            usual.setdefault(_letters(value), value)
+        for row, value in enumerate(manifest.rows[column]):
+            right = usual.get(_letters(value), value)
+            if right != value and value == value.strip():
+                yield row, f"{column} is {value!r}, in {counts[right]} other rows {right!r}"
+
+
+def _letters(value: str) -> str:
+    return re.sub(r"[\s_]+", "", value).casefold()
+
+
+def _slips(manifest: Manifest) -> Iterator[tuple[int, str]]:
+    """Labels that look like a frequent one mistyped, unless the user has named them."""
+    labels = manifest.rows[manifest.target]
+    counts = Counter(() if manifest.labels else labels)
+    most = max(2, RARE * len(labels))
+    for value, n in counts.items():
+        frequent = [other for other in counts if n <= most and RARER * n <= counts[other]]
+        for meant in [other for other in frequent if _mistyped(value, other)][-1:]:
+            rows = "no other row" if n == 1 else f"only {n} rows"
+            what = (
+                f"{manifest.target} is {value!r}, which {rows} of {len(labels)} has"
+                f"; did you mean {meant!r}? If not, name the labels you want"
+            )
+            yield from ((row, what) for row in np.flatnonzero(labels == value).tolist())
+
+
+def _mistyped(value: str, right: str) -> bool:
+    """Whether one long word of `value` is a slip of that of `right`; numbers and grades are not."""
+    ours, theirs = (re.findall(r"[^\W_]+", text.casefold()) for text in (value, right))
+    pairs = [pair for pair in zip(ours, theirs, strict=False) if pair[0] != pair[1]]
+    if len(ours) != len(theirs) or len(pairs) != 1:
+        return False
+    one, other = pairs[0]
+    words = one.isalpha() and other.isalpha() and min(len(one), len(other)) >= SHORTEST
+    # "atypical" is no slip of "typical", nor "abnormal" of "normal".
+    near = abs(len(one) - len(other)) <= 1 and not one.endswith(other)
+    return words and near and SequenceMatcher(None, one, other).ratio() >= SIMILAR
+
+
+def _ages(manifest: Manifest) -> Iterator[tuple[int, str]]:
+    """Ages that are no age, where most are numbers of years or ranges such as 1-5."""
+    for column in (name for name in manifest.rows if name.strip().casefold() == "age"):
+        filled = [(row, value) for row, value in enumerate(manifest.rows[column]) if value]
+        found = [AGE.fullmatch(value.strip()) for _, value in filled]
+        if 2 * sum(map(bool, found)) <= len(filled):
+            continue
+        for (row, value), age in zip(filled, found, strict=True):
+            if not age or any(float(years) > OLDEST for years in age.groups() if years):
+                yield row, f"{column} is {value!r}, expected years from 0 to {OLDEST} or nothing"
+
+
+def _patients(manifest: Manifest) -> Iterator[tuple[int, str]]:
+    """Patients in two splits, or of two sexes; rows that differ from the first are at fault."""
+    rows = manifest.rows
+    for column in (name for name in rows if name.casefold() in OF_A_PATIENT and "patient" in rows):
+        first: dict[str, tuple[int, str]] = {}
+        for row, (patient, value) in enumerate(zip(rows["patient"], rows[column], strict=True)):
+            if not (_known("patient", patient) and _known(column, value)):
+                continue
+            other, known = first.setdefault(patient, (row, value))
+            if value != known:
+                what = f"patient {patient!r} has {column} {value!r}, yet {known!r} in "
+                yield row, what + manifest.other(other, beside=row)
+
+
+def _lacking(manifest: Manifest, bad: set[int | None]) -> Iterator[str]:
+    """A single class, or a split that lacks one, among the rows that are not `bad`."""
+    rows = manifest.rows.drop(index=list(bad))
+    classes = sorted(set(rows[manifest.target]))
+    if len(classes) == 1 and not manifest.labels:
+        yield f"{manifest.target} is {classes[0]!r} in every row, expected 2 or more values"
+    for split in ALLOWED["split"] if "split" in rows else ():
+        found = set(rows[manifest.target][rows["split"] == split])
+        if found and (lacking := sorted(set(classes) - found)):
+            yield f"split {split!r} has no row with {manifest.target} {lacking[0]!r}"
 
 
 def _look(frames: UInt8[np.ndarray, "frames size size"]) -> Bool[np.ndarray, " bits"]:
@@ -79,61 +194,26 @@ def _look(frames: UInt8[np.ndarray, "frames size size"]) -> Bool[np.ndarray, " b
     return (coarse > np.median(coarse, axis=1, keepdims=True)).ravel()
 
 
-def twins(manifest: Manifest, digests: list[bytes]) -> list[Fault]:
-    """The same picture, byte for byte, in two rows; the second is at fault, both in a conflict."""
-    first: dict[bytes, int] = {}
-    faults = []
-    for row, digest in enumerate(digests):
-        if not digest:
-            continue
-        other = first.setdefault(digest[:16], row)
-        if other == row:
-            continue
-        conflict = _conflict(manifest, row, other)
-        for one, two in ((row, other), (other, row)) if conflict else ((row, other),):
-            what = f"the same picture as {manifest.other(two, beside=one)}{conflict}"
-            faults.append(_fault(manifest, one, what))
-    return faults
-
-
-def lookalikes(manifest: Manifest, looks: dict[int, np.ndarray]) -> list[Fault]:
+def lookalikes(manifest: Manifest, looks: Mapping[int, Bool[np.ndarray, " bits"]]) -> list[Fault]:
     """Pictures of two patients that look alike under two labels or in two splits.
 
-    `looks` holds the perceptual hash of each row, see `_look`.
+    `looks` holds what `_look` gives of each row that is compared.
     """
     rows = sorted(looks)
-    patient = (
-        manifest.rows["patient"].tolist() if "patient" in manifest.rows else range(len(manifest))
-    )
+    patient = manifest.rows.get("patient", manifest.rows.index)
     faults = []
-    for one, two in _alike(np.stack([looks[row] for row in rows]) if rows else np.empty((0, 1))):
-        one, two = rows[one], rows[two]
-        if patient[one] != patient[two] and (conflict := _conflict(manifest, one, two)):
-            what = f"looks like {manifest.other(one, beside=two)}{conflict}"
-            faults.append(_fault(manifest, two, what))
+    for pair in _alike(np.array([looks[row] for row in rows])) if rows else ():
+        one, two = (rows[i] for i in pair)
+        if patient[one] != patient[two] and (yet := conflict(manifest, one, two)):
+            faults.append(likeness(manifest, two, one, "looks like", yet))
     return faults
 
 
-def _alike(looks: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Pairs of rows whose bits (n, d) differ in no more than a share of `ALIKE`."""
+def _alike(looks: Bool[np.ndarray, "n bits"]) -> Iterator[tuple[int, int]]:
+    """Pairs of rows whose bits differ in no more than a share of `ALIKE`."""
     signs = np.where(looks, 1, -1).astype(np.float32)
     least = signs.shape[1] * (1 - 2 * ALIKE)
-    starts = range(0, len(signs), TILE)
-    for i, j in combinations_with_replacement(starts, 2):
-        found = np.argwhere(signs[i : i + TILE] @ signs[j : j + TILE].T >= least).tolist()
-        yield from ((i + one, j + two) for one, two in found if i + one < j + two)
-
-
-def _conflict(manifest: Manifest, row: int, other: int) -> str:
-    """In what two rows with one picture contradict each other, "" where they do not."""
-    for column in (manifest.target, "split"):
-        if column in manifest.rows:
-            one, two = manifest.rows[column][[row, other]]
-            if one != two:
-                return f", yet {column} is {one!r} and {two!r}"
-    return ""
-
-
-def _fault(manifest: Manifest, row: int, what: str) -> Fault:
-    where, image = manifest.where[row], manifest.rows["image"][row]
-    return Fault(where if image.endswith(where) else f"{where} ({image})", what, row)
+    for i in range(0, len(signs), TILE):
+        for j in range(i, len(signs), TILE):
+            found = np.argwhere(signs[i : i + TILE] @ signs[j : j + TILE].T >= least).tolist()
+            yield from ((i + one, j + two) for one, two in found if i + one < j + two)

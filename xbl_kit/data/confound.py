@@ -1,4 +1,4 @@
-"""Which images to train and test on: wanted biases, exact counts, patients kept apart."""
+"""Which images to draw, train and test on: wanted biases, exact counts, patients kept apart."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
@@ -6,12 +6,16 @@ from itertools import combinations
 import numpy as np
 import torch
 from jaxtyping import Int
-from sklearn.model_selection import StratifiedGroupKFold
 from torch import Tensor
 
 from xbl_kit.data.dataset import Dataset
+from xbl_kit.data.faults import one_of
 
 FOLDS = 10
+
+Tables = Mapping[str, np.ndarray]  # of each factor, P(level | class)
+Levels = Mapping[str, Sequence[str]]
+PerCell = Mapping[str, int | np.ndarray]
 
 
 def biased(preferred: Sequence[int], n_levels: int = 2, strength: float = 1.0) -> np.ndarray:
@@ -43,9 +47,7 @@ def measured(
 
     `pseudocount` images are added to every cell. Raises ValueError for a class without an image.
     """
-    counts = np.full((len(data.classes), len(data.levels[factor])), float(pseudocount))
-    label, level = data.label[rows].numpy(), data.confounders[factor][rows].numpy()
-    np.add.at(counts, (label[level >= 0], level[level >= 0]), 1)
+    counts = _counts(data, rows, (factor,)) + pseudocount
     total = counts.sum(axis=1, keepdims=True)
     if not total.all():
         name = data.classes[int((total == 0).argmax())]
@@ -53,32 +55,38 @@ def measured(
     return counts / total
 
 
-def cell_counts(per_class: int, probabilities: Mapping[str, np.ndarray]) -> Int[np.ndarray, "..."]:
+def _cells(data: Dataset, rows: Int[Tensor, " n"], factors: Iterable[str]) -> Int[Tensor, "d n"]:
+    """The cell of each row: its class, its level of factor 1, ..., with -1 for one not known."""
+    return torch.stack([data.label[rows], *(data.confounders[factor][rows] for factor in factors)])
+
+
+def _counts(data: Dataset, rows: Int[Tensor, " n"], factors: Iterable[str]) -> np.ndarray:
+    """Rows in every cell, without those of unknown levels."""
+    cells = _cells(data, rows, factors)
+    counts = np.zeros((len(data.classes), *(len(data.levels[f]) for f in factors)), dtype=int)
+    np.add.at(counts, tuple(cells[:, (cells >= 0).all(dim=0)].numpy()), 1)
+    return counts
+
+
+def cell_counts(per_class: int, probabilities: Tables) -> Int[np.ndarray, "..."]:
     """Images in every cell (class, level of factor 1, level of factor 2, ...), (k, l1, l2, ...).
 
     The factors, tables (k, l), are independent given the class. Every class gets exactly
     `per_class`; what rounding leaves over goes to the cells with the largest remainder.
     """
-    joint = np.ones(len(next(iter(probabilities.values()))))
-    for table in probabilities.values():
-        joint = joint[..., None] * table.reshape(
-            len(table), *[1] * (joint.ndim - 1), table.shape[1]
-        )
-    wanted = joint.reshape(len(joint), -1) * per_class
-    counts = np.floor(wanted + 1e-9).astype(int)
-    for row, target in zip(counts, wanted, strict=True):
+    tables = list(probabilities.values())
+    joint = np.ones((len(tables[0]), 1))
+    for table in tables:
+        joint = (joint[:, :, None] * table[:, None]).reshape(len(table), -1)
+    counts = np.floor(joint * per_class + 1e-9).astype(int)
+    for row, target in zip(counts, joint * per_class, strict=True):
         left = per_class - row.sum()
         row[np.argsort(row - target, kind="stable")[:left]] += 1
-    return counts.reshape(joint.shape)
+    return counts.reshape(len(joint), *(table.shape[1] for table in tables))
 
 
 def sample_rows(
-    data: Dataset,
-    pool: Int[Tensor, " n"],
-    per_class: int,
-    probabilities: Mapping[str, np.ndarray],
-    *,
-    seed: int = 0,
+    data: Dataset, pool: Int[Tensor, " n"], per_class: int, probabilities: Tables, *, seed: int = 0
 ) -> Int[Tensor, " m"]:
     """Rows of `pool`, drawn without repetition, in exactly the wanted cell counts; shuffled.
 
@@ -86,12 +94,9 @@ def sample_rows(
     """
     counts = cell_counts(per_class, probabilities)
     generator = torch.Generator().manual_seed(seed)
-    drawn = []
+    cells, drawn = _cells(data, pool, probabilities), []
     for cell, count in np.ndenumerate(counts):
-        inside = data.label[pool] == cell[0]
-        for factor, level in zip(probabilities, cell[1:], strict=True):
-            inside &= data.confounders[factor][pool] == level
-        rows = pool[inside]
+        rows = pool[(cells == torch.tensor(cell)[:, None]).all(dim=0)]
         if len(rows) < count:
             name = _name(data, probabilities, cell)
             raise ValueError(f"{name}: {len(rows)} images, {count} are wanted")
@@ -100,32 +105,48 @@ def sample_rows(
     return rows[torch.randperm(len(rows), generator=generator)]
 
 
-def most_per_class(
-    data: Dataset, pool: Int[Tensor, " n"], probabilities: Mapping[str, np.ndarray]
-) -> int:
+def most_per_class(data: Dataset, pool: Int[Tensor, " n"], probabilities: Tables) -> int:
     """The largest `per_class` that `sample_rows` can draw from `pool`.
 
     Raises ValueError naming a cell without an image where that is 0.
     """
-    have = np.zeros_like(cell_counts(1, probabilities))
-    columns = [data.label[pool], *(data.confounders[factor][pool] for factor in probabilities)]
-    np.add.at(have, tuple(column.numpy() for column in columns), 1)
+    have = _counts(data, pool, probabilities)
     share = cell_counts(10**6, probabilities) / 10**6
     used = share > 0
     most = int(((have + 1)[used] / share[used]).min())  # rounding spares a cell one
     for per_class in range(most, 0, -1):
         if (cell_counts(per_class, probabilities) <= have).all():
             return per_class
-    short = np.argwhere(cell_counts(1, probabilities) > have)[0]
-    name = _name(data, probabilities, short.tolist())
+    short = np.argwhere(cell_counts(1, probabilities) > have)[0].tolist()
+    name = _name(data, probabilities, short)
     raise ValueError(f"{name}: no image among {len(pool)}, at least one is wanted")
 
 
 def _name(data: Dataset, factors: Iterable[str], cell: Sequence[int]) -> str:
     """What a cell is called: class/level of factor 1/..."""
-    label, *levels = cell
-    named = [data.levels[factor][i] for factor, i in zip(factors, levels, strict=True)]
-    return "/".join([data.classes[label], *named])
+    names = (data.classes, *(data.levels[factor] for factor in factors))
+    return "/".join(of_part[i] for of_part, i in zip(names, cell, strict=True))
+
+
+def lay_out(
+    per_cell: PerCell, crossed: Sequence[str], n_classes: int, levels: Levels, *, seed: int = 0
+) -> dict[str, np.ndarray]:
+    """Columns "label", every factor of `levels`, and "split" of data that are made, not found.
+
+    A row is a patient, a cell a class with a level of every `crossed` factor; `per_cell` is, by
+    split, one number for all cells or an array (class, levels, ...). The other factors are drawn
+    evenly at random. Raises ValueError for a factor that is not known.
+    """
+    for factor in crossed:
+        one_of("factor", factor, levels)
+    shape = (n_classes, *(len(levels[factor]) for factor in crossed))
+    cells = np.indices(shape).reshape(len(shape), -1)
+    counts = np.array([np.broadcast_to(n, shape).ravel() for n in per_cell.values()], dtype=int)
+    table = cells.repeat(counts.sum(axis=0), axis=1)
+    generator = np.random.default_rng(seed)
+    columns = {f: generator.integers(len(levels[f]), size=table.shape[1]) for f in levels}
+    columns |= dict(zip(("label", *crossed), table, strict=True))
+    return columns | {"split": np.tile(list(per_cell), cells.shape[1]).repeat(counts.T.ravel())}
 
 
 def split_patients(
@@ -139,27 +160,25 @@ def split_patients(
     Raises ValueError where a label has fewer patients than there are splits, or where a patient
     stands in two given splits.
     """
+    from sklearn.model_selection import StratifiedGroupKFold  # takes half a second
+
     counter = torch.zeros(len(data), dtype=torch.bool) if data.counter is None else data.counter
     rows = (~torch.isin(data.patient, data.patient[counter])).nonzero()[:, 0]
     if data.split is not None and any(data.split):
         return _given_splits(data, rows, list(fractions))
     for number, name in enumerate(data.classes):
-        patients = data.patient[rows][data.label[rows] == number].unique()
-        if len(patients) < len(fractions):
-            raise ValueError(
-                f"label {name!r} has {len(patients)} patient{'s' * (len(patients) != 1)}, "
-                f"expected at least {len(fractions)}, one for each of {', '.join(fractions)}"
-            )
+        n = len(data.patient[rows][data.label[rows] == number].unique())
+        if n < len(fractions):
+            expected = f"at least {len(fractions)}, one for each of {', '.join(fractions)}"
+            raise ValueError(f"label {name!r} has {n} patient{'s' * (n != 1)}, expected {expected}")
     folds = np.empty(len(rows), dtype=int)
     splitter = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
-    parts = splitter.split(*(t.numpy() for t in (rows, data.label[rows], data.patient[rows])))
+    parts = splitter.split(rows, data.label[rows].numpy(), data.patient[rows].numpy())
     for number, (_, held_out) in enumerate(parts):
         folds[held_out] = number
-    edges = np.round(np.cumsum([0, *fractions.values()]) * FOLDS).astype(int)
-    return {
-        name: rows[torch.from_numpy((folds >= start) & (folds < end))]
-        for name, start, end in zip(fractions, edges[:-1], edges[1:], strict=True)
-    }
+    ends = np.round(np.cumsum(list(fractions.values())) * FOLDS)
+    part = np.searchsorted(ends, folds, side="right")
+    return {name: rows[torch.from_numpy(part == i)] for i, name in enumerate(fractions)}
 
 
 def _given_splits(data: Dataset, rows: Tensor, names: list[str]) -> dict[str, Tensor]:

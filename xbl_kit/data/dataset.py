@@ -52,10 +52,9 @@ class Dataset:
 
 def table_of(data: Dataset) -> pd.DataFrame:
     """The columns of a data set as text, the way a table has them: "" is a level not known."""
-    named = {"label": (data.classes, data.label)} | {
-        factor: (data.levels[factor], level) for factor, level in data.confounders.items()
-    }
-    columns = {name: np.array([*names, ""])[level] for name, (names, level) in named.items()}
+    names = {"label": data.classes, **data.levels}
+    levels = {"label": data.label, **data.confounders}
+    columns = {name: np.array([*names[name], ""])[level] for name, level in levels.items()}
     columns["patient"] = data.patient.numpy().astype(str)
     if data.split is not None and any(data.split):
         columns["split"] = data.split

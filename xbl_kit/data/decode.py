@@ -1,102 +1,97 @@
-"""All files of a manifest, worked on in parallel: found, hashed, decoded."""
+"""All files of a manifest, decoded in parallel, and which of them are the same."""
 
-import errno
 import hashlib
 import os
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from tqdm.auto import tqdm
+from tqdm.contrib.concurrent import thread_map
 
 from xbl_kit.data.faults import DataError, Fault
 from xbl_kit.data.manifest import Manifest
 from xbl_kit.data.picture import read_mask
 
-CHUNK = 8  # files a task of the pool
+TASKS = 10_000  # more of them at a time would fill the memory
 WORKERS = min(32, (os.cpu_count() or 1) + 4)
-PATHS = ("image", "mask")
+
+Planes = UInt8[np.ndarray, "frames planes size size"]
+Taker = Callable[[int, Planes], object]
 
 
-def in_parallel(work: Callable[[int], object], n: int, title: str) -> Iterator:
+def in_parallel(work: Callable[[int], object], n: int, title: str) -> list:
     """`work(row)` of n rows, in order, by threads, with a bar; an error ends the rest."""
-    pool = ThreadPoolExecutor(WORKERS)
-    chunks = (range(start, min(start + CHUNK, n)) for start in range(0, n, CHUNK))
-    tasks = (pool.submit(lambda rows: [work(row) for row in rows], chunk) for chunk in chunks)
-    # So many chunks wait for a slow taker of the results, and no more: memory stays flat.
-    waiting = deque(islice(tasks, 2 * WORKERS))
-    try:
-        with tqdm(total=n, desc=title, unit="file", disable=None) as bar:
-            while waiting:
-                done = waiting.popleft().result()
-                waiting.extend(islice(tasks, 1))
-                bar.update(len(done))
-                yield from done
-    finally:
-        pool.shutdown(cancel_futures=True)
+    step = n // TASKS + 1
+    tasks = [range(start, min(start + step, n)) for start in range(0, n, step)]
+    bar = {"desc": title, "unit": "file", "unit_scale": step, "disable": None}
+    found = thread_map(lambda rows: [work(r) for r in rows], tasks, max_workers=WORKERS, **bar)
+    return [each for of_task in found for each in of_task]
 
 
-def find_files(manifest: Manifest) -> tuple[list[bytes], list[Fault]]:
-    """A hash of each row's image and mask, b"" where one cannot be had, and why it cannot be."""
-    columns = [(name, manifest.rows[name].tolist()) for name in PATHS if name in manifest.rows]
-    roots = [root.resolve() for root in manifest.roots]
+def decode(
+    manifest: Manifest, size: int, take: Taker, *, leave: Collection[int | None] = ()
+) -> tuple[list[str], list[Fault]]:
+    """Give `take(row, images)` of each row the images of its file, and its mask as a second plane.
+
+    Masks are 0 or 1. Rows in `leave` are left alone. `take` is called by several threads.
+    Returns the hashes of each row's image and mask, with a space between them, "" where one cannot
+    be read, and why it cannot be.
+    """
+    columns = manifest.files().values()
     faults: list[Fault] = []
 
-    def digest(row: int) -> bytes:
-        found = []
-        for name, paths in columns:
-            content = _content(paths[row], roots)
-            if isinstance(content, str):
-                faults.append(Fault(manifest.where[row], f"{name} {content}", row))
-            else:
-                found.append(hashlib.blake2b(content, digest_size=16).digest())
-        return b"".join(found) if len(found) == len(columns) else b""
-
-    digests = list(in_parallel(digest, len(manifest), "reading files"))
-    return digests, sorted(faults, key=lambda fault: fault.row)
-
-
-def _content(path: str, roots: list[Path]) -> bytes | str:
-    """The bytes of a file below one of the `roots`, or why it cannot be had."""
-    if not path:
-        return "is '', expected a path"
-    try:
-        real = Path(path).resolve(strict=True)
-        if not any(real.is_relative_to(root) for root in roots):
-            return f"{path}: leads out of {roots[0]}"
-        if not real.is_file():
-            return f"{path}: not a file"
-        return real.read_bytes() or f"{path}: empty file"
-    except FileNotFoundError:
-        slashes = ", folders are separated by /" if "\\" in path else ""
-        return f"{path}: no such file{slashes}"
-    except (OSError, RuntimeError) as error:  # RuntimeError: a loop, before Python 3.13
-        loop = isinstance(error, RuntimeError) or error.errno == errno.ELOOP
-        return f"{path}: {'a loop of links' if loop else f'cannot be read ({error.strerror})'}"
-
-
-def row_reader(
-    manifest: Manifest, size: int
-) -> Callable[[int], UInt8[np.ndarray, "frames planes size size"]]:
-    """A function that gives, of a row, the images of its file, and its mask as a second plane.
-
-    Masks are 0 or 1. The function raises DataError naming the file.
-    """
-    images = manifest.rows["image"].tolist()
-    masks = manifest.rows["mask"].tolist() if "mask" in manifest.rows else None
-
-    def read(row: int) -> np.ndarray:
-        image = Path(images[row])
+    def work(row: int) -> str:
+        if row in leave:
+            return ""
+        image, *masks = files = [Path(paths[row]) for paths in columns]
         try:
             planes = [manifest.read(image, size)]
-            if masks:
-                planes.append(read_mask(Path(masks[row]), size, image)[None].astype(np.uint8))
+            planes += [read_mask(mask, size, image)[None] for mask in masks]
+            hashes = [_hash(file) for file in files]
         except DataError as error:
-            raise DataError(*(fault._replace(row=row) for fault in error.faults)) from None
-        return np.stack(planes, axis=1)
+            faults.extend(fault._replace(row=row) for fault in error.faults)
+            return ""
+        take(row, np.stack(planes, axis=1))
+        return " ".join(hashes)
 
-    return read
+    found = in_parallel(work, len(manifest), "decoding")
+    return found, sorted(faults, key=lambda fault: fault.row)
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:32]
+
+
+def twins(manifest: Manifest, hashes: Sequence[str]) -> list[Fault]:
+    """The same picture, byte for byte, in two rows; the second is at fault, both in a conflict.
+
+    `hashes` are those of `decode`.
+    """
+    first: dict[str, int] = {}
+    faults = []
+    for row, found in enumerate(hashes):
+        other = first.setdefault(found.partition(" ")[0], row)
+        if found and other != row:
+            yet = conflict(manifest, row, other)
+            pairs = [(row, other), (other, row)] if yet else [(row, other)]
+            faults += [likeness(manifest, *pair, "the same picture as", yet) for pair in pairs]
+    return faults
+
+
+def conflict(manifest: Manifest, row: int, other: int) -> str:
+    """In what two rows with one picture contradict each other, "" where they do not."""
+    for column in (manifest.target, "split"):
+        if column in manifest.rows:
+            one, two = manifest.rows[column][[row, other]]
+            if one != two:
+                return f", yet {column} is {one!r} and {two!r}"
+    return ""
+
+
+def likeness(manifest: Manifest, row: int, other: int, words: str, yet: str) -> Fault:
+    """A fault of a row for what its picture is to that of another."""
+    where, image = manifest.where[row], manifest.rows["image"][row]
+    where = where if image.endswith(where) else f"{where} ({image})"
+    return Fault(where, f"{words} {manifest.other(other, beside=row)}{yet}", row)

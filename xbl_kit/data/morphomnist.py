@@ -10,7 +10,7 @@ import torchvision
 from scipy.ndimage import distance_transform_edt
 from tqdm.auto import tqdm
 
-from xbl_kit.data.cells import lay_out
+from xbl_kit.data.confound import lay_out
 from xbl_kit.data.dataset import Dataset
 
 CLASSES = ("0-4", "5-9")

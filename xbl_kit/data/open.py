@@ -5,21 +5,23 @@ from collections.abc import Callable, Sequence
 from inspect import signature
 from pathlib import Path
 
-from xbl_kit.data.cache import read_manifest
-from xbl_kit.data.check import without_faults
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import UInt8
+
+from xbl_kit.data.cache import decoded
+from xbl_kit.data.check import check, file_faults, row_faults
 from xbl_kit.data.dataset import Dataset
+from xbl_kit.data.faults import DataError, Fault, one_of
 from xbl_kit.data.manifest import Manifest, select
 from xbl_kit.data.morphomnist import open_morphomnist
-from xbl_kit.data.phantom import make_phantoms
-from xbl_kit.data.phantom.cohort import open_phantoms
+from xbl_kit.data.phantom import make_phantoms, open_phantoms
 from xbl_kit.data.readers import list_chexpert, list_mri, list_radiography, list_table
 
 # Kinds that are made to order, and kinds that are listed from a folder and then read.
-MADE: dict[str, Callable[..., Dataset]] = {
-    "phantom": open_phantoms,
-    "morphomnist": open_morphomnist,
-}
-LISTED: dict[str, Callable[..., Manifest]] = {
+MADE = {"phantom": open_phantoms, "morphomnist": open_morphomnist}
+LISTED = {
     "table": list_table,
     "radiography": list_radiography,
     "chexpert": list_chexpert,
@@ -34,69 +36,106 @@ def open_dataset(kind: str, root: Root = None, **options) -> Dataset:
     """The data set of a `kind`, one of `KINDS`, from the folder `root` where it needs one.
 
     For kinds that are made (`MADE`) `options` are those of their own function. Kinds that are
-    read from a folder (`LISTED`) all have `size` (pixels, default 224), those of `list_images`, and
+    read from a folder (`LISTED`) have those of `list_images` and of `read_manifest`: `size` and
     `skip_faulty`. Every kind gives the same `Dataset`, whose rows are `Batch` records.
 
     Raises ValueError for an unknown kind, or a root that is missing or of no use; DataError, which
-    is one, names the first fault of data that are read. With `skip_faulty` rows with a fault are
-    left out instead, with a warning that counts them.
+    is one, names the first fault of data that are read.
     """
     if kind in LISTED:
-        size, skip = options.pop("size", 224), options.pop("skip_faulty", False)
-        manifest = list_images(kind, root, **options)
-        if skip:
-            whole, manifest = len(manifest), without_faults(manifest)
-            if left_out := whole - len(manifest):
-                warnings.warn(f"{root}: {left_out} of {whole} rows left out", stacklevel=2)
-        return read_manifest(manifest, size=size)
-    if kind not in MADE:
-        raise ValueError(f"data {kind!r}: expected one of {', '.join(KINDS)}")
-    if kind == "phantom":
-        if root is not None:
-            raise ValueError(f"root={str(root)!r}: phantoms are drawn, not read; expected no root")
-        _check_options(kind, options, open_phantoms, make_phantoms)
-        return open_phantoms(**options)
-    _check_root(kind, root)
-    _check_options(kind, options, MADE[kind])
-    return MADE[kind](root, **options)
+        reading = _take(options, read_manifest)
+        return read_manifest(list_images(kind, root, **options), **reading)
+    one_of("data", kind, KINDS)
+    drawing = (make_phantoms,) if kind == "phantom" else ()
+    _refuse(kind, root, options, MADE[kind], *drawing)
+    return MADE[kind](**options) if drawing else MADE[kind](root, **options)
 
 
-def list_images(
-    kind: str,
-    root: Root,
-    *,
-    target: str = "label",
-    labels: Sequence[str] = (),
-    confounders: Sequence[str] | None = None,
-    **options,
-) -> Manifest:
+def list_images(kind: str, root: Root, **options) -> Manifest:
     """The files of a `kind` of data that is read from a folder, and what is known of each.
 
-    The label is column `target`, of which only the rows with one of `labels` are taken;
-    `confounders` are, by default, all columns with 2 to 10 values. `options` are those of the
-    kind's own function, such as `list_table`.
+    `options` are those of the kind's own function, such as `list_table`, and of
+    `manifest.select`: `target`, `labels`, `confounders` and `mask_region`.
 
     Raises DataError where the source cannot be read, or has no such column or value.
     """
-    _check_root(kind, root)
-    _check_options(kind, options, LISTED[kind])
-    manifest = LISTED[kind](root, **options)
-    return select(manifest, target=target, labels=labels, confounders=confounders)
+    selection = _take(options, select)
+    _refuse(kind, root, options, LISTED[kind])
+    return select(LISTED[kind](root, **options), **selection)
 
 
-def _check_root(kind: str, root: Root) -> None:
-    if root is None:
+def check_data(kind: str, root: Root = None, **options) -> list[Fault]:
+    """Every fault of a folder of data; `options` are those of `list_images`.
+
+    Raises ValueError for data that are drawn, or settings that are of no use.
+    """
+    if kind not in LISTED:
+        raise ValueError(f"data {kind!r} are made, not found: expected {', '.join(LISTED)}")
+    try:
+        return check(list_images(kind, root, **options))
+    except DataError as error:
+        return list(error.faults)
+
+
+def read_manifest(manifest: Manifest, *, size: int = 224, skip_faulty: bool = False) -> Dataset:
+    """The data set of a manifest, its images size x size, memory-mapped; see `cache.decoded`.
+
+    With `skip_faulty` rows with a fault are left out, and a warning counts them.
+    Raises DataError naming the first fault and how many there are.
+    """
+    faults = row_faults(manifest) + file_faults(manifest)
+    if faults and not skip_faulty:
+        raise DataError(*faults)
+    kept, planes = decoded(manifest.without(faults), size, skip_faulty=skip_faulty)
+    if left_out := len(manifest) - len(kept):
+        what = f"{manifest.roots[0]}: {left_out} of {len(manifest)} rows left out"
+        warnings.warn(f"{what}; `xbl-kit data check` lists them", stacklevel=3)
+        if faults := row_faults(kept):
+            raise DataError(*faults)
+    return _dataset(kept, planes)
+
+
+def _dataset(manifest: Manifest, planes: UInt8[np.ndarray, "n planes size size"]) -> Dataset:
+    row = np.arange(len(manifest)).repeat(manifest.frames)
+    rows = manifest.rows.iloc[row]
+    classes, label = _numbered(rows[manifest.target])
+    factors = {factor: _numbered(rows[factor]) for factor in manifest.factors}
+    return Dataset(
+        images=planes[:, 0],
+        label=label,
+        classes=classes,
+        patient=_numbered(rows["patient"])[1] if "patient" in rows else torch.from_numpy(row),
+        confounders={factor: level for factor, (_, level) in factors.items()},
+        levels={factor: names for factor, (names, _) in factors.items()},
+        masks={manifest.region: planes[:, 1].view(bool)} if planes.shape[1] > 1 else {},
+        counter=torch.tensor(list(rows["counter"] == "1")) if "counter" in rows else None,
+        split=rows["split"].to_numpy(dtype=str) if "split" in rows else None,
+    )
+
+
+def _numbered(column: pd.Series) -> tuple[tuple[str, ...], torch.Tensor]:
+    """The sorted values of a column and each row's place among them, -1 where it is empty."""
+    level, names = pd.factorize(column.where(column != ""), sort=True)
+    return tuple(names), torch.from_numpy(level)
+
+
+def _refuse(kind: str, root: Root, options: dict, *takers: Callable) -> None:
+    """Raise ValueError for a root of no use, and for an option that none of the `takers` has."""
+    if root is not None and kind == "phantom":
+        raise ValueError(f"root={str(root)!r}: phantoms are drawn, not read; expected no root")
+    if root is None and kind != "phantom":
         raise ValueError(f"data {kind!r} is read from a folder: no root was given")
-
-
-def _check_options(kind: str, options: dict, *takers: Callable) -> None:
-    """Raise ValueError for an option that none of the functions `takers` has."""
-    known = [
-        parameter.name
-        for taker in takers
-        for parameter in signature(taker).parameters.values()
-        if parameter.kind is parameter.KEYWORD_ONLY
-    ]
+    known = [name for taker in takers for name in _options(taker)]
     for name in set(options) - set(known):
         expected = ", ".join(known) or "none of its own"
         raise ValueError(f"data {kind!r} has no option {name!r}, expected {expected}")
+
+
+def _take(options: dict, function: Callable) -> dict:
+    """Those of the `options` that are a function's own, taken out of them."""
+    return {name: options.pop(name) for name in _options(function) if name in options}
+
+
+def _options(function: Callable) -> list[str]:
+    parameters = signature(function).parameters.values()
+    return [each.name for each in parameters if each.kind is each.KEYWORD_ONLY]

@@ -54,11 +54,10 @@ def read_mask(path: Path, size: int, image: Path) -> Bool[np.ndarray, "size size
     picture = read_picture(path)
     width, height = picture_size(image)
     values = np.flatnonzero(picture.histogram()).tolist()
+    own_width, own_height = picture.size
     what = None
-    if abs(picture.width * height / (picture.height * width) - 1) > PROPORTIONS:
-        what = (
-            f"mask of {picture.width} x {picture.height} pixels, its image has {width} x {height}"
-        )
+    if abs(own_width * height / (own_height * width) - 1) > PROPORTIONS:
+        what = f"mask of {own_width} x {own_height} pixels, its image has {width} x {height}"
     elif grey := sorted(set(values) - {0, 255}):
         what = f"mask with grey pixels such as {grey[0]}, expected only 0 and 255"
     elif len(values) < 2:
@@ -88,19 +87,19 @@ def read_picture(path: Path) -> Image.Image:
             if what := _unusable(picture):
                 raise DataError(Fault(str(path), what))
             return picture.convert("L")
+    except DataError:
+        raise
     except FileNotFoundError:
-        raise DataError(Fault(str(path), "no such file")) from None
+        what = "no such file"
     except UnidentifiedImageError:
         with path.open("rb") as file:
             start = file.read(12)
         what = f"not a picture, it begins with {start!r}" if start else "empty file"
-        raise DataError(Fault(str(path), what)) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise DataError(Fault(str(path), f"too large a picture: {error}")) from None
-    except DataError:
-        raise
+        what = f"too large a picture: {error}"
     except Exception as error:  # Pillow's formats raise all kinds, struct.error and IndexError too
-        raise DataError(Fault(str(path), f"not a readable picture ({error})")) from None
+        what = f"not a readable picture ({error})"
+    raise DataError(Fault(str(path), what))
 
 
 def _unusable(picture: Image.Image) -> str | None:

@@ -1,12 +1,13 @@
 """Experiments from data to results.json, the same for the command line and the lessons."""
 
+from xbl_kit.data.describe import describe_data
+from xbl_kit.data.open import check_data
 from xbl_kit.run.engine import open_run, reproduce
 from xbl_kit.run.measure import evaluate, read_parts
 from xbl_kit.run.presets import PRESETS
 from xbl_kit.run.recipes import EXPERIMENTS, RECIPES, Recipe
 from xbl_kit.run.report import by_split, contents, maps_of, summary
 from xbl_kit.run.stage import Run
-from xbl_kit.run.survey import check_data, describe_data
 from xbl_kit.run.task import Settings, prepare
 
 __all__ = [

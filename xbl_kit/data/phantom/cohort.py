@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from xbl_kit.data.cells import lay_out
+from xbl_kit.data.confound import lay_out
 from xbl_kit.data.dataset import Dataset
 from xbl_kit.data.phantom.draw import CLASSES, FACTORS, LINE, make_phantoms
 
