@@ -30,6 +30,13 @@ class DataError(ValueError):
         super().__init__(str(faults[0]) + (more if len(faults) > 1 else ""))
 
 
+def one_of(what: str, value: object, known: Iterable[object]) -> None:
+    """Raise ValueError for a setting, called `what`, that is none of those `known`."""
+    known = list(known)
+    if value not in known:
+        raise ValueError(f"{what} {value!r}: expected one of {', '.join(map(str, known))}")
+
+
 def some(names: Iterable[str]) -> str:
     """The first few names, with commas, and how many more there are."""
     names = list(names)
