@@ -41,13 +41,9 @@ def write_dicom(path, pixels, *, kind=COMPUTED, syntax=ExplicitVRLittleEndian, *
     for name, value in elements.items():
         setattr(data, name, value)
     data.HighBit = data.get("BitsStored", 1) - 1
-    # pydicom 2.4 and 3 are told in different words to write the file as the standard has it.
-    new = pydicom.__version_info__[0] >= "3"
-    if not new:
-        data.is_little_endian, data.is_implicit_VR = True, False
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # some of the values are wrong on purpose
-        data.save_as(path, **({"enforce_file_format": True} if new else {"write_like_original": 0}))
+        data.save_as(path, enforce_file_format=True)
     return path
 
 

@@ -15,8 +15,9 @@ from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 from xbl_kit.data import DataError, list_images, open_dataset
 from xbl_kit.data.check import check
 from xbl_kit.data.decode import in_parallel
-from xbl_kit.data.readers import mri
-from xbl_kit.data.readers.mri import list_mri, read_slices
+from xbl_kit.data.readers import volume
+from xbl_kit.data.readers.mri import list_mri
+from xbl_kit.data.readers.volume import read_slices
 
 FIELD = 192.0  # mm, of a cube
 # What is in a head, from the outside in: grey, centre and radii in mm towards R, A and S.
@@ -321,7 +322,7 @@ def test_too_large_sparse_and_partly_empty_volumes(tmp_path, monkeypatch):
     file = store(head, tmp_path / "a.nii")
     with pytest.raises(DataError, match=r"a\.nii: an empty coronal slice near the middle"):
         read_slices(file, 16, plane="coronal", slices=12)
-    monkeypatch.setattr(mri, "MOST_VOXELS", 12**3 - 1)
+    monkeypatch.setattr(volume, "MOST_VOXELS", 12**3 - 1)
     with pytest.raises(DataError, match=r"a\.nii: too large a volume: 12 x 12 x 12 voxels"):
         read_slices(file, 16)
     monkeypatch.undo()
@@ -374,6 +375,13 @@ def test_sites_sessions_and_equal_names_of_patients(tmp_path, site):
     assert alone["site"].tolist() == ["Jena", "Jena", "Kiel"] and "site_within" not in alone
 
 
+def test_lines_without_a_value_are_passed_over(tmp_path):
+    site = _site(tmp_path / "a", "participant_id , sex\n\n,\nsub-01 , F\n , \n", *_names([1]))
+    listing = list_mri(site)
+    assert listing.rows["patient"].tolist() == ["a/sub-01"] and listing.rows["sex"][0] == "F"
+    assert listing.where[0].endswith("participants.tsv, line 4")
+
+
 def test_the_listing_opens_no_volume(site):
     for file in site.rglob("*.nii.gz"):
         file.write_bytes(b"")
@@ -421,14 +429,14 @@ def test_participants_without_a_volume_and_volumes_of_nobody(site):
 @pytest.mark.parametrize(
     ("table", "words"),
     [
-        ("participant_id;sex\nsub-01;F\n", r"line 1: no column 'participant_id'.*tabs.*;sex"),
-        ("subject,sex\nsub-01,F\n", "line 1: no column 'participant_id'"),
+        ("participant_id;sex\nsub-01;F\n", "columns are separated by semicolons, expected tabs"),
+        ("subject,sex\nsub-01,F\n", "no column 'participant_id' in its first line.* subject, sex"),
         ("participant_id,sex\nsub-01,F\n\n01,M\n", "line 4: sub-01 again, first in .*line 2"),
         ("participant_id,sex\nsub-01,F\nn/a,M\n", "line 3: participant_id is '', expected sub-"),
-        ("participant_id,sex\nsub-01,F,2\n", "line 2: 3 values, expected 2"),
-        ("participant_id,sex\nsub-01\n", "line 2: 1 values, expected 2"),
+        ("participant_id,sex\nsub-01,F,2\n", "line 2: 3 cells, expected 2"),
+        ("participant_id,sex\nsub-01\n", "line 2: 1 cells, expected 2"),
         ("participant_id,patient\nsub-01,1\n", "column 'patient': the name means something else"),
-        ("participant_id,sex,sex\nsub-01,F,M\n", "column 'sex' 2 times"),
+        ("participant_id,sex,sex\nsub-01,F,M\n", "column 'sex' is there 2 times"),
         ("\n", "empty file"),
     ],
 )
@@ -452,7 +460,7 @@ def test_a_folder_that_is_none(tmp_path, site):
     with pytest.raises(DataError, match=r"other/participants\.tsv: not found"):
         list_mri(tmp_path)
     (site / "participants.tsv").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(DataError, match=r"participants\.tsv: not a readable tsv"):
+    with pytest.raises(DataError, match=r"participants\.tsv, line 1: saved as UTF-16"):
         list_mri(site)
 
 

@@ -133,7 +133,7 @@ def test_the_subsample_of_the_paper(tmp_path):
         file.unlink()
     with pytest.raises(DataError, match=r"COVID.images: 1299 images, the paper's .* needs 1300"):
         list_images("radiography", tmp_path, subsample="paper")
-    with pytest.raises(ValueError, match="subsample 'papre': expected None or 'paper'"):
+    with pytest.raises(ValueError, match="subsample 'papre': expected one of None, paper"):
         list_images("radiography", tmp_path, subsample="papre")
 
 
@@ -157,7 +157,7 @@ def _remove(folder: Path):
         ),
         (
             lambda root: (root / "COVID.metadata.csv").write_text("name,URL\na,b\n"),
-            r"COVID\.metadata\.csv: no columns 'FILE NAME' and 'URL', found name, URL",
+            r"COVID\.metadata\.csv: no column 'FILE NAME' .*found name, URL",
         ),
         (
             lambda root: (root / "COVID/masks/COVID-2.png").unlink(),

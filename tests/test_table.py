@@ -9,7 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from xbl_kit.data import DataError, open_dataset, write_table
+from xbl_kit.data import DataError, list_images, open_dataset, write_table
+from xbl_kit.data.check import check
 
 LABELS = ("ill", "well")
 
@@ -222,6 +223,67 @@ def test_what_is_written_is_read_again(tmp_path, small_cohort):
     for factor, level in cohort.confounders.items():
         assert torch.equal(again.confounders[factor], level)
     assert torch.equal(again.patient[:, None] == again.patient, torch.eye(len(again)) == 1)
+
+
+def test_masks_of_the_only_region_are_written(tmp_path, small_cohort):
+    lungs = small_cohort.masks["lungs"]
+    for number, (masks, written) in enumerate(
+        (
+            ({"brain": lungs}, lungs),
+            ({"brain": ~lungs, "lungs": lungs}, lungs),
+            ({"brain": lungs, "skull": ~lungs}, None),
+            ({}, None),
+        )
+    ):
+        root = tmp_path / str(number)
+        table = write_table(dataclasses.replace(small_cohort, masks=masks), root)
+        assert ("mask" in table) == (root / "masks").exists() == (written is not None)
+        if written is not None:
+            again = open_dataset("table", root, size=32)
+            assert np.array_equal(*again.masks.values(), written)
+
+
+def test_a_table_is_written_over_itself_and_beside_files_of_others(tmp_path, small_cohort):
+    write_table(small_cohort, tmp_path)
+    (tmp_path / "metadata.csv").write_text("changed by hand")
+    (tmp_path / "images/mine.png").write_text("foreign")
+    few = dataclasses.replace(
+        small_cohort,
+        images=small_cohort.images[:6],
+        label=torch.arange(6) % 2,
+        patient=small_cohort.patient[:6],
+        confounders={},
+        levels={},
+        masks={},
+        split=None,
+    )
+    write_table(few, tmp_path)
+    left = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file())
+    images = [f"images/0000{row}.png" for row in range(6)]
+    assert left == [".xbl-kit.json", *images, "images/mine.png", "metadata.csv"]
+    data = open_dataset("table", tmp_path, size=32)
+    assert len(data) == 6 and np.array_equal(data.images, few.images)
+    assert check(list_images("table", tmp_path)) == [], "nothing is said of the record"
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "metadata.csv"])
+def test_nothing_is_written_into_a_folder_of_others(tmp_path, small_cohort, name):
+    (tmp_path / name).write_text("foreign")
+    with pytest.raises(ValueError, match=rf"{tmp_path}: {name} was not .*choose another") as error:
+        write_table(small_cohort, tmp_path)
+    assert "\n" not in str(error.value)
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text() == "foreign"
+
+
+def test_a_foreign_file_in_the_way_is_refused_before_anything_is_removed(tmp_path, small_cohort):
+    write_table(dataclasses.replace(small_cohort, masks={}), tmp_path)
+    (tmp_path / "masks").mkdir()
+    (tmp_path / "masks/00003.png").write_text("foreign")
+    before = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")}
+    with pytest.raises(ValueError, match=r"masks/00003\.png was not written"):
+        write_table(small_cohort, tmp_path)
+    assert {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")} == before
 
 
 def test_the_sample_is_what_the_phantom_draws(tmp_path):

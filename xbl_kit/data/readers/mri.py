@@ -1,33 +1,21 @@
-"""Brain MRI: T1-weighted volumes in BIDS folders, of which a few slices are read."""
+"""Brain MRI in BIDS folders (Gorgolewski et al. 2016): who took part, which volumes there are."""
 
-import zlib
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float32, UInt8
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError
-from nibabel.wrapstruct import WrapStructError
-from PIL import Image
 
-from xbl_kit.data.faults import DataError, Fault
+from xbl_kit.data.faults import DataError, Fault, one_of
 from xbl_kit.data.manifest import Manifest
-from xbl_kit.data.readers.bids import find_sites, site_rows
+from xbl_kit.data.readers.text_table import read_text_table
+from xbl_kit.data.readers.volume import PLANES, read_slices
 
-PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}  # the axis of right, anterior, superior they cut
-SAMPLE = 2**20  # voxels that percentiles are taken from
-EDGE = 0.05  # a slice is of the head if its head has this share of the largest slice's
-HEAD = 140  # mm from the vertex down to the skull's base; below is the neck
-MOST_VOXELS = 2**30
-
-UNREADABLE = (
-    *(ImageFileError, HeaderDataError, WrapStructError, EOFError, OSError, zlib.error),
-    *(ValueError, OverflowError, MemoryError),
-)
+TABLE = "participants.tsv"
+OURS = ("image", "mask", "patient")  # columns that are no participant's
+UNKNOWN = ("n/a", "na", "nan")  # BIDS has n/a, R and pandas write the others
+SEXES = {"f": "F", "female": "F", "m": "M", "male": "M", "o": "O", "other": "O"}  # those of BIDS
 
 
 def list_mri(
@@ -48,146 +36,101 @@ def list_mri(
 
     Raises DataError where a folder or its participants.tsv cannot be used.
     """
-    if plane not in PLANES:
-        raise ValueError(f"plane {plane!r}: expected one of {', '.join(PLANES)}")
+    one_of("plane", plane, PLANES)
     if slices < 1:
         raise ValueError(f"slices {slices}: expected 1 or more")
     if not 0 <= percentiles[0] < percentiles[-1] <= 100:
         raise ValueError(f"percentiles {tuple(percentiles)}: expected two, rising, of 0 to 100")
-    if not (sites := find_sites(root)):
+    if not (sites := _sites(root)):
         raise ValueError(f"root={root!r}: expected one folder or more")
-    found = [site_rows(name, folder, len(sites) > 1) for name, folder in sites.items()]
-    rows = pd.DataFrame([row for of_site, _ in found for row in of_site]).fillna("")
-    where = [place for _, of_site in found for place in of_site]
+    found = [_rows_of_site(name, folder, len(sites) > 1) for name, folder in sites.items()]
+    rows = pd.concat(found).fillna("")
     if ages and "age" not in rows:
         raise DataError(Fault(str(root), "no column 'age' to make groups of"))
     if ages:
-        rows["age_group"] = _age_groups(rows, where, *ages)
+        rows["age_group"] = _age_groups(rows["age"], *ages)
     read = partial(read_slices, plane=plane, slices=slices, percentiles=tuple(percentiles))
+    where, rows = tuple(rows.index), rows.reset_index(drop=True)
     return Manifest(rows, where, tuple(sites.values()), read=read, frames=slices)
 
 
-def _age_groups(
-    rows: pd.DataFrame, where: Sequence[str], low: float | int, high: float | int
-) -> list[str]:
-    groups, faults = [], []
-    for place, text in zip(where, rows["age"], strict=True):
-        try:
-            age = float(text.removesuffix("+") or "nan")  # BIDS advises 89+ for whoever is older
-        except ValueError:
-            faults.append(Fault(place, f"age is {text!r}, expected years"))
-            continue
-        groups.append(f"0-{low}" if age <= low else f"{high}+" if age >= high else "")
+def _age_groups(ages: pd.Series, low: float | int, high: float | int) -> np.ndarray:
+    # BIDS advises 89+ for whoever is older
+    years = pd.to_numeric(ages.str.removesuffix("+"), errors="coerce")
+    if wrong := [*ages[years.isna() & (ages != "")].items()]:
+        raise DataError(*(Fault(where, f"age is {age!r}, expected years") for where, age in wrong))
+    return np.select([years <= low, years >= high], [f"0-{low}", f"{high}+"], "")
+
+
+def _sites(root: str | Path | Sequence[str | Path]) -> dict[str, Path]:
+    """The BIDS folders meant, by name; raises DataError for one missing, or two of one name."""
+    folders = [Path(each) for each in ([root] if isinstance(root, str | Path) else root)]
+    for folder in folders:
+        if not folder.is_dir():
+            raise DataError(Fault(str(folder), "no such folder"))
+    if len(folders) == 1 and not _is_bids(folder := folders[0]):
+        folders = [child for child in sorted(folder.iterdir()) if _is_bids(child)]
+        if not folders:
+            what = f"no {TABLE}, neither here nor in a folder of it"
+            raise DataError(Fault(str(folder), what))
+    sites: dict[str, Path] = {}
+    for folder in folders:
+        name = folder.name if folder.name.strip(".") else folder.resolve().name
+        if name in sites:
+            what = f"the second site of the name {name!r}, the other is {sites[name]}"
+            raise DataError(Fault(str(folder), what))
+        sites[name] = folder
+    return sites
+
+
+def _is_bids(folder: Path) -> bool:
+    return (folder / TABLE).is_file() or any(folder.glob("sub-*/"))
+
+
+def _rows_of_site(site: str, folder: Path, several: bool) -> pd.DataFrame:
+    """A row for each volume and for each participant without one, by where it is said.
+
+    A volume of nobody in the file has no patient, and nothing else is known of it.
+    """
+    people, files = _participants(folder / TABLE), []
+    for anat in ("anat", "ses-*/anat"):
+        files += sorted(folder.glob(f"sub-*/{anat}/sub-*_T1w.nii"))
+        files += sorted(folder.glob(f"sub-*/{anat}/sub-*_T1w.nii.gz"))
+    subjects = [file.relative_to(folder).parts[0] for file in files]
+    volumes = pd.Series(map(str, files), subjects, dtype=str, name="image")
+    if several and "site" in people:
+        people["site_within"] = people.pop("site")
+    people = pd.DataFrame({"site": site}, people.index).assign(**people)
+    people = people.join(volumes, on="patient")
+    subject = people["patient"]
+    usual = f"{folder}/" + subject + "/anat/" + subject + "_T1w.nii.gz"
+    people = people.assign(image=people["image"].fillna(usual), patient=f"{site}/" + subject)
+    nobodys = volumes[~volumes.index.isin(subject)].to_frame()
+    nobodys.index = nobodys["image"] + f", of no one in {folder / TABLE}"
+    return pd.concat([people, nobodys.assign(site=site if several else "", patient="")])
+
+
+def _participants(file: Path) -> pd.DataFrame:
+    """What is known of every participant, by its line; `patient` is the subject's name.
+
+    Raises DataError naming every line that cannot be used.
+    """
+    people = read_text_table(file, ("participant_id",), separator="\t")
+    for name in set(OURS) & set(people):
+        what = f"column {name!r}: the name means something else here, rename it"
+        raise DataError(Fault(str(file), what))
+    people = people[(people != "").any(axis=1)]
+    people = people.mask(people.map(str.casefold).isin(UNKNOWN), "")
+    if "sex" in people:
+        people["sex"] = people["sex"].map(lambda sex: SEXES.get(sex.casefold(), sex))
+    people["patient"] = "sub-" + people.pop("participant_id").str.removeprefix("sub-")
+    faults, first = [], {}
+    for where, subject in people["patient"].items():
+        if subject == "sub-":
+            faults.append(Fault(where, "participant_id is '', expected sub-<label>"))
+        elif subject in first:
+            faults.append(Fault(where, f"{subject} again, first in {first[subject]}"))
+        first.setdefault(subject, where)
     if faults:
         raise DataError(*faults)
-    return groups
-
-
-def read_slices(
-    path: Path,
-    size: int,
-    *,
-    plane: str = "axial",
-    slices: int = 1,
-    percentiles: Sequence[float | int] = (1, 99),
-) -> UInt8[np.ndarray, "slices size size"]:
-    """Neighbouring slices around the middle of the head in a NIfTI volume, upright.
-
-    As radiologists see them: the patient's left is on the right; sagittal slices face left. Stacks
-    run upwards, forwards or to the patient's right. Slices keep their proportions in millimetres
-    and are made square with black borders. Black and white are `percentiles` of the head's voxels.
-
-    Raises DataError naming the file where it is no volume, has no orientation, or is empty.
-    """
-    axis = PLANES[plane]
-    volume, spacing = _read_volume(path)
-    if volume.shape[axis] < slices:
-        what = f"{volume.shape[axis]} {plane} slices, expected {slices} or more"
-        raise DataError(Fault(str(path), what))
-    threshold, low, high = _intensities(volume, percentiles, path)
-    first = _middle(volume > threshold, axis, spacing[axis]) - (slices - 1) // 2
-    first = min(max(first, 0), volume.shape[axis] - slices)
-    stack = np.moveaxis(volume, axis, 0)[first : first + slices]
-    stack = np.nan_to_num(stack, nan=low, posinf=low, neginf=low)
-    stack = np.clip((stack - low) / (high - low), 0, 1)[:, ::-1, ::-1].swapaxes(1, 2)
-    if (np.ptp(stack, axis=(1, 2)) == 0).any():
-        raise DataError(Fault(str(path), f"an empty {plane} slice near the middle of the head"))
-    height, width = (spacing[a] for a in (2, 1, 0) if a != axis)
-    return np.stack([_square(image, height, width, size) for image in stack])
-
-
-def _read_volume(path: Path) -> tuple[Float32[np.ndarray, "x y z"], list[float]]:
-    """The voxels, along the patient's right, anterior and superior, and their size in mm."""
-    try:
-        image = nib.load(path)
-        if not (what := _unusable(image)):
-            with np.errstate(over="ignore"):
-                voxels = image.get_fdata(dtype=np.float32, caching="unchanged")
-    except UNREADABLE as error:
-        what = f"not a readable NIfTI volume ({' '.join(str(error).split())})"
-    if what:
-        raise DataError(Fault(str(path), what))
-    upright = nib.as_closest_canonical(
-        nib.Nifti1Image(voxels.reshape(image.shape[:3]), image.affine)
-    )
-    return np.asarray(upright.dataobj), nib.affines.voxel_sizes(upright.affine).tolist()
-
-
-def _unusable(image: nib.spatialimages.SpatialImage) -> str | None:
-    """What is wrong with a volume by its header, if anything is."""
-    shape, kind = image.shape, image.get_data_dtype()
-    if not isinstance(image, nib.Nifti1Image):
-        return f"a file of type {type(image).__name__}, expected NIfTI"
-    if len(shape) < 3 or min(shape[:3]) < 2 or np.prod(shape[3:]) != 1:
-        return f"an image of shape {' x '.join(map(str, shape))}, expected one volume, x y z"
-    if np.prod(shape, dtype=float) > MOST_VOXELS:
-        return f"too large a volume: {' x '.join(map(str, shape))} voxels"
-    if kind.kind not in "biuf":
-        return f"voxels of type {kind}, expected numbers"
-    if not (image.header["qform_code"] or image.header["sform_code"]):
-        return "no orientation (qform and sform codes are 0): left and right are not known"
-    if not np.isfinite(image.affine).all() or np.linalg.matrix_rank(image.affine) < 4:
-        return f"an affine that is of no use: {image.affine[:3].round(3).tolist()}"
-    return None
-
-
-def _intensities(
-    volume: Float32[np.ndarray, "x y z"], percentiles: Sequence[float | int], path: Path
-) -> tuple[float, float, float]:
-    """Above what a voxel is of the head (Smith 2002, BET), and which are black and white."""
-    sample = volume.ravel(order="K")[:: volume.size // SAMPLE + 1]
-    sample = sample[np.isfinite(sample)]
-    if not sample.size:
-        raise DataError(Fault(str(path), "no voxel with a finite value"))
-    dark, bright = np.percentile(sample, (2, 98)).tolist()
-    if dark == bright:
-        dark, bright = sample.min().item(), sample.max().item()
-    if dark == bright:
-        raise DataError(Fault(str(path), f"the same value, {dark:g}, everywhere"))
-    threshold = dark + 0.1 * (bright - dark)
-    low, high = np.percentile(sample[sample > threshold], percentiles).tolist()
-    return threshold, low if low < high else threshold, high
-
-
-def _middle(head: Bool[np.ndarray, "x y z"], axis: int, spacing: float) -> int:
-    """The slice halfway through the head, whatever margin or neck there is."""
-    area = head.sum(axis=tuple({0, 1, 2} - {axis}))
-    inside = np.flatnonzero(area > EDGE * area.max())
-    first, last = inside[0].item(), inside[-1].item()
-    if axis == PLANES["axial"]:
-        first = max(first, last - round(HEAD / spacing))
-    return (first + last) // 2
-
-
-def _square(
-    image: Float32[np.ndarray, "rows columns"], height: float, width: float, size: int
-) -> UInt8[np.ndarray, "size size"]:
-    """An image of 0 to 1, whose pixels are `height` x `width` mm, centred on black, bilinear."""
-    extent = np.array([image.shape[0] * height, image.shape[1] * width])
-    rows, columns = np.maximum(1, (size * extent / extent.max()).round().astype(int)).tolist()
-    fitted = Image.fromarray(np.ascontiguousarray(image))
-    fitted = np.asarray(fitted.resize((columns, rows), Image.Resampling.BILINEAR))
-    top, left = (size - rows) // 2, (size - columns) // 2
-    square = np.zeros((size, size), np.uint8)
-    square[top : top + rows, left : left + columns] = (255 * fitted).round()
-    return square
+    return people

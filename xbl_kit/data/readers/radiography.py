@@ -4,24 +4,24 @@ import re
 import warnings
 from pathlib import Path
 from urllib.parse import urlsplit
-from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
 
-from xbl_kit.data.faults import DataError, Fault
+from xbl_kit.data.faults import DataError, Fault, one_of
 from xbl_kit.data.manifest import Manifest
-from xbl_kit.data.readers.table import read_csv
+from xbl_kit.data.readers.text_table import read_text_table
 
 CLASSES = ("COVID", "Lung_Opacity", "Normal", "Viral Pneumonia")
 FOLDER = "COVID-19_Radiography_Dataset"
 PAPER = {"train": 800, "val": 300, "test": 200}  # images a class: 3,200, 1,200 and 800 in all
 LITTER = ("thumbs.db", "desktop.ini")  # what operating systems leave; hidden files as well
 SHARED_HOSTS = ("github.com", "kaggle.com")  # who is there is told by the first two folders
+NEEDED = ("FILE NAME", "URL")  # columns of a class's metadata file
 
 
 def list_radiography(root: str | Path, *, subsample: str | None = None, seed: int = 0) -> Manifest:
-    """The images in `root/<class>/images`, with the lungs in `root/<class>/masks`.
+    """The images in `root/<class>/images`, each with its mask in `root/<class>/masks`.
 
     `root` is the folder of the four classes or the one above it. `site` says where an image came
     from, by its class's metadata file. No patients are known: each image is its own patient.
@@ -31,72 +31,57 @@ def list_radiography(root: str | Path, *, subsample: str | None = None, seed: in
     Raises DataError for folders that are missing or unknown, for files that are no PNG, and where
     a class is too small for the subsample.
     """
-    if subsample not in (None, "paper"):
-        raise ValueError(f"subsample {subsample!r}: expected None or 'paper'")
+    one_of("subsample", subsample, (None, "paper"))
     root = _class_folders(Path(root))
-    names = {label: _names(root / label / "images") for label in CLASSES}
-    rows = pd.DataFrame(
-        {
-            "image": str(root / label / "images" / name),
-            "mask": str(root / label / "masks" / name),
-            "label": label,
-            "where": f"{label}/images/{name}",
-        }
-        for label in CLASSES
-        for name in names[label]
-    )
-    sites = [site for label in CLASSES for site in _sites(root, label, names[label])]
-    if any(sites):
-        rows["site"] = sites
+    classes = {label: _rows_of_class(root, label) for label in CLASSES}
     if subsample:
-        rows = _draw(rows, root, seed)
-    return Manifest(rows.drop(columns="where"), tuple(rows["where"]), (root,))
+        classes = _draw(classes, root, seed)
+    rows = pd.concat(classes.values())
+    if not any(rows["site"]):
+        rows = rows.drop(columns="site")
+    return Manifest(rows.reset_index(drop=True), tuple(rows.index), (root,))
 
 
 def _class_folders(root: Path) -> Path:
     """The folder of the four classes: `root`, or the one in it; raises DataError for another."""
     if not root.is_dir():
         raise DataError(Fault(str(root), "no such folder"))
-    inner = root / FOLDER
-    if inner.is_dir() and not any((root / label).is_dir() for label in CLASSES):
-        root = inner
+    root = next((f for f in (root, root / FOLDER) if any((f / c).is_dir() for c in CLASSES)), root)
     needed = [root / label for label in CLASSES]
     if all(folder.is_dir() for folder in needed):
         needed = [folder / kind for folder in needed for kind in ("images", "masks")]
     faults = [Fault(str(folder), "no such folder") for folder in needed if not folder.is_dir()]
-    for folder in sorted(root.iterdir()):
-        # Other folders may lie beside the classes; one with images would be missed unseen.
-        if folder.name not in CLASSES and (folder / "images").is_dir():
-            faults.append(Fault(str(folder), f"unknown class, expected {', '.join(CLASSES)}"))
+    # Other folders may lie beside the classes; one with images would be missed unseen.
+    other = [f for f in sorted(root.iterdir()) if f.name not in CLASSES and (f / "images").is_dir()]
+    faults += [Fault(str(f), f"unknown class, expected {', '.join(CLASSES)}") for f in other]
     if faults:
         raise DataError(*faults)
     return root
 
 
+def _rows_of_class(root: Path, label: str) -> pd.DataFrame:
+    """A row for each image of a class, by its place; `site` is "" where it is not known."""
+    names = _names(root / label / "images")
+    metadata = _metadata(root / f"{label}.metadata.csv")
+    site = dict(zip(metadata["FILE NAME"].map(_stem), metadata["URL"].map(_site), strict=True))
+    columns = {
+        "image": [str(root / label / "images" / name) for name in names],
+        "mask": [str(root / label / "masks" / name) for name in names],
+        "label": label,
+        "site": [site.get(_stem(name), "") for name in names],
+    }
+    return pd.DataFrame(columns, [f"{label}/images/{name}" for name in names])
+
+
 def _names(folder: Path) -> list[str]:
     """The PNG files of a folder, 2 before 10; raises DataError for any other file."""
-    names = [path.name for path in folder.iterdir()]
+    names = sorted(path.name for path in folder.iterdir())
     names = [n for n in names if not n.startswith(".") and n.lower() not in LITTER]
-    other = sorted(name for name in names if not name.lower().endswith(".png"))
-    if other:
+    if other := [n for n in names if not n.lower().endswith(".png")]:
         raise DataError(*(Fault(str(folder / n), "not expected, only .png files") for n in other))
     if not names:
         raise DataError(Fault(str(folder), "no images"))
-    return sorted(names, key=_natural)
-
-
-def _natural(name: str) -> list[str | int]:
-    return [int(part) if part.isdigit() else part for part in re.split(r"([0-9]+)", name)]
-
-
-def _sites(root: Path, label: str, names: list[str]) -> list[str]:
-    """Where each image of a class comes from, "" where its metadata file does not say."""
-    table = _metadata(root / f"{label}.metadata.csv")
-    site = {}
-    if table is not None:
-        named = zip(table["FILE NAME"], table["URL"], strict=True)
-        site = {_stem(name): _site(url) for name, url in named}
-    return [site.get(_stem(name), "") for name in names]
+    return sorted(names, key=lambda name: re.sub("[0-9]+", lambda n: n[0].zfill(20), name))
 
 
 def _stem(name: str) -> str:
@@ -113,46 +98,32 @@ def _site(url: str) -> str:
     return host or url.strip()
 
 
-def _metadata(file: Path) -> pd.DataFrame | None:
-    """A class's metadata file, .csv or as downloaded .xlsx; None where it cannot be had."""
+def _metadata(file: Path) -> pd.DataFrame:
+    """A class's metadata file, .csv or as downloaded .xlsx; no rows where it cannot be had."""
     sheet = file.with_suffix(".xlsx")
     if file.is_file():
-        table = read_csv(file)
-    elif sheet.is_file():
-        file, table = sheet, _read_sheet(sheet)
-    else:
-        return None
-    if table is not None and not {"FILE NAME", "URL"} <= set(table):
-        found = ", ".join(map(str, table))
-        raise DataError(Fault(str(file), f"no columns 'FILE NAME' and 'URL', found {found}"))
-    return table
+        return read_text_table(file, NEEDED)
+    if sheet.is_file():
+        try:
+            return pd.read_excel(sheet, dtype=str, engine="openpyxl", usecols=NEEDED).fillna("")
+        except ImportError:
+            what = "metadata.xlsx not read, so no 'site': `pip install openpyxl` or save it as csv"
+            warnings.warn(f"{file.parent}: {what}", stacklevel=2)  # alike for all, so shown once
+        except Exception as error:  # of openpyxl, zipfile and xml
+            raise DataError(Fault(str(sheet), f"not a readable xlsx file ({error})")) from None
+    return pd.DataFrame(columns=NEEDED)
 
 
-def _read_sheet(file: Path) -> pd.DataFrame | None:
-    try:
-        return pd.read_excel(file, dtype=str, engine="openpyxl").fillna("")
-    except ImportError:
-        what = "metadata.xlsx not read, so no 'site': `pip install openpyxl`, or save it as .csv"
-        warnings.warn(f"{file.parent}: {what}", stacklevel=2)  # alike for all, so shown once
-        return None
-    except (BadZipFile, KeyError, OSError, ValueError) as error:
-        raise DataError(Fault(str(file), f"not a readable xlsx file ({error})")) from None
-
-
-def _draw(rows: pd.DataFrame, root: Path, seed: int) -> pd.DataFrame:
+def _draw(classes: dict[str, pd.DataFrame], root: Path, seed: int) -> dict[str, pd.DataFrame]:
     """The paper's number of images a class and split, drawn at random; the others are left out."""
+    splits = np.repeat(list(PAPER), list(PAPER.values()))
+    if few := {label: len(rows) for label, rows in classes.items() if len(rows) < len(splits)}:
+        what = f"images, the paper's subsample needs {len(splits)} a class"
+        raise DataError(*(Fault(f"{root / c}/images", f"{n} {what}") for c, n in few.items()))
     generator = np.random.default_rng(seed)
-    size = sum(PAPER.values())
-    split = np.full(len(rows), "", dtype=object)
-    faults = []
-    for label in CLASSES:
-        of_class = np.flatnonzero(rows["label"] == label)
-        if len(of_class) < size:
-            what = f"{len(of_class)} images, the paper's subsample needs {size} a class"
-            faults.append(Fault(str(root / label / "images"), what))
-        else:
-            drawn = generator.permutation(of_class)[:size]
-            split[drawn] = np.repeat(list(PAPER), list(PAPER.values()))
-    if faults:
-        raise DataError(*faults)
-    return rows.assign(split=split)[split != ""].reset_index(drop=True)
+    drawn = {}
+    for label, rows in classes.items():
+        split = np.full(len(rows), "", dtype=object)
+        split[generator.permutation(len(rows))[: len(splits)]] = splits
+        drawn[label] = rows.assign(split=split)[split != ""]
+    return drawn

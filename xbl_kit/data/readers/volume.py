@@ -1,0 +1,124 @@
+"""Slices of a NIfTI volume of a head, upright and alike, whatever way it is stored."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from jaxtyping import Bool, Float32, UInt8
+from PIL import Image
+
+from xbl_kit.data.faults import DataError, Fault
+
+PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}  # the axis of right, anterior, superior they cut
+SAMPLE = 2**20  # voxels that percentiles are taken from
+EDGE = 0.05  # a slice is of the head if its head has this share of the largest slice's
+HEAD = 140  # mm from the vertex down to the skull's base; below is the neck
+MOST_VOXELS = 2**30
+
+
+def read_slices(
+    path: Path,
+    size: int,
+    *,
+    plane: str = "axial",
+    slices: int = 1,
+    percentiles: Sequence[float | int] = (1, 99),
+) -> UInt8[np.ndarray, "slices size size"]:
+    """Neighbouring slices around the middle of the head in a NIfTI volume, upright.
+
+    As radiologists see them: the patient's left is on the right; sagittal slices face left. Stacks
+    run upwards, forwards or to the patient's right. Slices keep their proportions in millimetres
+    and are made square with black borders. Black and white are `percentiles` of the head's voxels.
+
+    Raises DataError naming the file where it is no volume, has no orientation, or is empty.
+    """
+    axis = PLANES[plane]
+    volume, spacing = _read_volume(path)
+    if volume.shape[axis] < slices:
+        what = f"{volume.shape[axis]} {plane} slices, expected {slices} or more"
+        raise DataError(Fault(str(path), what))
+    threshold, low, high = _intensities(volume, percentiles, path)
+    first = _middle(volume > threshold, axis, spacing[axis]) - (slices - 1) // 2
+    first = min(max(first, 0), volume.shape[axis] - slices)
+    stack = np.moveaxis(volume, axis, 0)[first : first + slices]
+    stack = np.nan_to_num(stack, nan=low, posinf=low, neginf=low)
+    stack = np.clip((stack - low) / (high - low), 0, 1)[:, ::-1, ::-1].swapaxes(1, 2)
+    if (np.ptp(stack, axis=(1, 2)) == 0).any():
+        raise DataError(Fault(str(path), f"an empty {plane} slice near the middle of the head"))
+    height, width = (spacing[a] for a in (2, 1, 0) if a != axis)
+    return np.stack([_square(image, height, width, size) for image in stack])
+
+
+def _read_volume(path: Path) -> tuple[Float32[np.ndarray, "x y z"], list[float]]:
+    """The voxels, along the patient's right, anterior and superior, and their size in mm."""
+    try:
+        image = nib.load(path)
+        if not (what := _unusable(image)):
+            with np.errstate(over="ignore"):
+                voxels = image.get_fdata(dtype=np.float32, caching="unchanged")
+    except Exception as error:  # nibabel raises all kinds, struct.error and zlib.error too
+        what = f"not a readable NIfTI volume ({' '.join(str(error).split())})"
+    if what:
+        raise DataError(Fault(str(path), what))
+    volume = nib.Nifti1Image(voxels.reshape(image.shape[:3]), image.affine)
+    upright = nib.as_closest_canonical(volume)
+    return np.asarray(upright.dataobj), nib.affines.voxel_sizes(upright.affine).tolist()
+
+
+def _unusable(image: nib.spatialimages.SpatialImage) -> str | None:
+    """What is wrong with a volume by its header, if anything is."""
+    shape, kind = image.shape, image.get_data_dtype()
+    if not isinstance(image, nib.Nifti1Image):
+        return f"a file of type {type(image).__name__}, expected NIfTI"
+    if len(shape) < 3 or min(shape[:3]) < 2 or np.prod(shape[3:]) != 1:
+        return f"an image of shape {' x '.join(map(str, shape))}, expected one volume, x y z"
+    if np.prod(shape, dtype=float) > MOST_VOXELS:
+        return f"too large a volume: {' x '.join(map(str, shape))} voxels"
+    if kind.kind not in "biuf":
+        return f"voxels of type {kind}, expected numbers"
+    if not (image.header["qform_code"] or image.header["sform_code"]):
+        return "no orientation (qform and sform codes are 0): left and right are not known"
+    if not np.isfinite(image.affine).all() or np.linalg.matrix_rank(image.affine) < 4:
+        return f"an affine that is of no use: {image.affine[:3].round(3).tolist()}"
+    return None
+
+
+def _intensities(
+    volume: Float32[np.ndarray, "x y z"], percentiles: Sequence[float | int], path: Path
+) -> tuple[float, float, float]:
+    """Above what a voxel is of the head (Smith 2002, BET), and which are black and white."""
+    sample = volume.ravel(order="K")[:: volume.size // SAMPLE + 1]
+    sample = sample[np.isfinite(sample)]
+    if not sample.size:
+        raise DataError(Fault(str(path), "no voxel with a finite value"))
+    dark, bright, least, most = np.percentile(sample, (2, 98, 0, 100)).tolist()
+    if least == most:
+        raise DataError(Fault(str(path), f"the same value, {least:g}, everywhere"))
+    if dark == bright:
+        dark, bright = least, most
+    threshold = dark + 0.1 * (bright - dark)
+    low, high = np.percentile(sample[sample > threshold], percentiles).tolist()
+    return threshold, low if low < high else threshold, high
+
+
+def _middle(head: Bool[np.ndarray, "x y z"], axis: int, spacing: float) -> int:
+    """The slice halfway through the head, whatever margin or neck there is."""
+    area = head.sum(axis=tuple({0, 1, 2} - {axis}))
+    inside = np.flatnonzero(area > EDGE * area.max())
+    first, last = inside[0].item(), inside[-1].item()
+    if axis == PLANES["axial"]:
+        first = max(first, last - round(HEAD / spacing))
+    return (first + last) // 2
+
+
+def _square(
+    image: Float32[np.ndarray, "rows columns"], height: float, width: float, size: int
+) -> UInt8[np.ndarray, "size size"]:
+    """An image of 0 to 1, whose pixels are `height` x `width` mm, centred on black, bilinear."""
+    extent = np.array([image.shape[1] * width, image.shape[0] * height])
+    columns, rows = np.maximum(1, (size * extent / extent.max()).round().astype(int)).tolist()
+    fitted = Image.fromarray(image).resize((columns, rows), Image.Resampling.BILINEAR)
+    square = Image.new("F", (size, size))
+    square.paste(fitted, ((size - columns) // 2, (size - rows) // 2))
+    return (255 * np.asarray(square)).round().astype(np.uint8)
