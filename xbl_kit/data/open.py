@@ -10,8 +10,7 @@ from xbl_kit.data.check import without_faults
 from xbl_kit.data.dataset import Dataset
 from xbl_kit.data.manifest import Manifest, select
 from xbl_kit.data.morphomnist import open_morphomnist
-from xbl_kit.data.phantom import make_phantoms
-from xbl_kit.data.phantom.cohort import open_phantoms
+from xbl_kit.data.phantom import Drawing, open_phantoms
 from xbl_kit.data.readers import list_chexpert, list_mri, list_radiography, list_table
 
 # Kinds that are made to order, and kinds that are listed from a folder and then read.
@@ -54,7 +53,7 @@ def open_dataset(kind: str, root: Root = None, **options) -> Dataset:
     if kind == "phantom":
         if root is not None:
             raise ValueError(f"root={str(root)!r}: phantoms are drawn, not read; expected no root")
-        _check_options(kind, options, open_phantoms, make_phantoms)
+        _check_options(kind, options, open_phantoms, Drawing)
         return open_phantoms(**options)
     _check_root(kind, root)
     _check_options(kind, options, MADE[kind])

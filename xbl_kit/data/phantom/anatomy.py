@@ -1,70 +1,80 @@
 """Draw the chest of one phantom patient, organ by organ, as X-ray attenuation.
 
 Patient coordinates: `u` to the right of the image (the patient's left), `v` downwards; the frame
-spans -1..1. `s` = |u| is the distance from the midline, `px` the width of a pixel. Organs are
-implicit shapes: their "depth" says how far inside a pixel lies (negative: outside), and `edge`
-turns it into a soft edge, so any image size shows the same patient. Nothing is blurred
-afterwards: what a sign does not touch stays the same, bit for bit.
+spans -1..1. `s` = |u| is the distance from the midline, `px` the width of a pixel, `p` the measures
+of the patient. Organs are implicit shapes: their "depth" says how far inside a pixel lies
+(negative: outside), and `edge` turns it into a soft edge, so any image size shows the same patient.
+Nothing is blurred afterwards: what a sign does not touch stays the same, bit for bit.
 """
 
+import math
+from collections.abc import Callable
+
 import numpy as np
+from jaxtyping import Bool
 
-from xbl_kit.data.phantom.arms import add_arms, add_shoulder_girdle
-from xbl_kit.data.phantom.geometry import crop, edge, ellipse, join, patient_frame, periodic, ridge
+from xbl_kit.data.phantom.geometry import Body, Field, edge, ellipse, join, periodic, ridge, window
 
-# Attenuation of a breast and of a catheter.
-BREAST, CATHETER = 0.085, 0.45
+Mask = Bool[np.ndarray, "h w"]
+Disease = Callable[[Field, Field, Field], Field]  # what it adds to the attenuation at (u, s, v)
+
+# Attenuation of a breast, of a catheter and of the dense zones beside a growth plate, and the share
+# of the bone's attenuation that is missing in the plate itself.
+BREAST, CATHETER, CALCIFICATION, PHYSIS = 0.085, 0.45, 0.20, 1.0
 
 # Boxes (u0, u1, v0, v1) that hold all of an organ: drawing only there saves most of the time.
 CHEST = (-0.74, 0.74, -0.80, 0.88)
 ABDOMEN = (-1.2, 1.2, 0.28, 1.5)
 MIDLINE = (-0.16, 0.16, -1.5, 1.5)
+SHOULDERS = (-0.95, 0.95, -0.85, 0.20)
+ARM = (0.48, 1.60, -0.85, 1.50)
 LINE = (-0.30, 0.70, -1.5, 0.40)
 
 
-def draw(p, size, *, female, open_plate, disease=None, line=False):
-    """Attenuation (float32), lung mask and humerus mask of one patient with the anatomy `p`.
+def draw(
+    p: Body, size: int, *, female: bool, open_plate: bool, disease: Disease | None, line: bool
+) -> tuple[Field, Mask, Mask]:
+    """Attenuation (float32), lung mask and humerus mask of one patient, all (size, size).
 
-    `disease(u, s, v)` gives the attenuation that a disease adds; only the lungs show it.
+    Only the lungs show what `disease` adds.
     """
     px = 2 / size
-    u, v = patient_frame(p, size)
+    _, u, v = window(p, size)
     density = _soft_tissue(u, v, p, px)
-    _add_abdomen(density, u, v, p)
-    lungs = np.zeros((size, size), bool)
-    box = crop(p, size, CHEST)
-    density[box], lungs[box] = _chest(
-        density[box], u[box].copy(), v[box].copy(), p, px, female=female, disease=disease
-    )
-    _add_spine_and_airway(density, u, v, p, px)
-    add_shoulder_girdle(density, u, v, p, px)
-    humerus = add_arms(density, u, v, open_plate, p, px)
+    _add_abdomen(density, p)
+    lungs, humeri = np.zeros((2, size, size), bool)
+    _add_chest(density, lungs, p, px, female, disease)
+    _add_spine_and_airway(density, p, px)
+    _add_shoulder_girdle(density, p, px)
+    _add_arms(density, humeri, p, px, open_plate)
     if line:
-        _add_line(density, u, v, p, px)
-    return density, lungs, humerus
+        _add_line(density, p, px)
+    return density, lungs, humeri
 
 
-def _chest(density, u, v, p, px, *, female, disease):
-    """Attenuation of the chest, and its lung mask."""
+def _add_chest(
+    density: Field, mask: Mask, p: Body, px: float, female: bool, disease: Disease | None
+) -> None:
+    """Breasts, lungs and all that is seen in and over them; the mask is that of the lungs."""
+    at, u, v = window(p, len(density), CHEST)
     s = np.abs(u)
     heart = _heart(u, v, p)
     lung = _lung(u, s, v, heart, p)
     air = edge(lung, 0.012 + px)
-    if female:
-        density = density + _breasts(s, v, p)
-    density = density * (1 - (0.71 + 0.05 * p["lucency"]) * air * np.clip(0.84 + 1.5 * lung, 0, 1))
-    density += _mediastinum(s, v, heart, p, px)
-    density += _ribs(s, v, p, px)
-    density += _hilar_vessels(u, s, v, p, px) * air
+    shade = density[at] + _breasts(s, v, p) if female else density[at]
+    shade = shade * (1 - (0.71 + 0.05 * p["lucency"]) * air * np.clip(0.84 + 1.5 * lung, 0, 1))
+    shade += _mediastinum(s, v, heart, p, px)
+    shade += _ribs(s, v, p, px)
+    shade += _hilar_vessels(u, s, v, p, px) * air
     if disease is not None:
-        density += np.clip(25 * lung, 0, 1) * disease(u, s, v)  # exactly 0 outside the lung mask
-    return density, lung > 0
+        shade += np.clip(25 * lung, 0, 1) * disease(u, s, v)  # exactly 0 outside the lung mask
+    density[at], mask[at] = shade, lung > 0
 
 
 # -- trunk ------------------------------------------------------------------------------------
 
 
-def _soft_tissue(u, v, p, px):
+def _soft_tissue(u: Field, v: Field, p: Body, px: float) -> Field:
     """Neck, shoulders and trunk, thickest in the middle."""
     s = np.abs(u)
     flank = p["trunk_width"] + 0.03 * v + 1.3 * np.square(np.clip(-0.1 - v, 0, 0.4))
@@ -75,22 +85,21 @@ def _soft_tissue(u, v, p, px):
     return edge(depth, 0.02 + px) * np.clip(0.45 + 4 * depth, 0, 1) * (0.74 - 0.6 * np.square(s))
 
 
-def _add_abdomen(density, u, v, p):
+def _add_abdomen(density: Field, p: Body) -> None:
     """Thicker below the diaphragm, but for a gas bubble in the stomach."""
-    box = crop(p, len(density), ABDOMEN)
-    u, v = u[box].copy(), v[box].copy()
+    at, u, v = window(p, len(density), ABDOMEN)
     below = np.clip(7 * (v - np.minimum(_dome(u, np.abs(u), p), 0.74)), 0, 1)
     bubble = ellipse(u, v, (0.27, p["dome"] + 0.12), (0.13, 0.02 + 0.05 * p["gas"]), 0.15)
-    density[box] *= 1 + below * (0.35 - np.clip(14 * bubble, 0, 0.35))
+    density[at] *= 1 + below * (0.35 - np.clip(14 * bubble, 0, 0.35))
 
 
-def _dome(u, s, p):
+def _dome(u: Field, s: Field, p: Body) -> Field:
     """Height of the diaphragm (v) at every u: right dome higher, steep at the costal angle."""
     arch = np.square(s - 0.27)
     return p["dome"] + p["dome_tilt"] * np.clip(3 * u, -1, 1) + (1.3 + 16 * arch) * arch
 
 
-def _heart(u, v, p):
+def _heart(u: Field, v: Field, p: Body) -> Field:
     """Depth inside heart, aortic knob and great vessels."""
     w, base, arch = p["heart_width"], p["dome"], p["arch"]
     left = ellipse(u, v, (0.01 + 0.34 * w, base - 0.15), (0.86 * w, 0.64 * w), 0.6)
@@ -100,7 +109,7 @@ def _heart(u, v, p):
     return join(join(left, right, 0.05), join(knob, trunk, 0.04), 0.10)
 
 
-def _lung(u, s, v, heart, p):
+def _lung(u: Field, s: Field, v: Field, heart: Field, p: Body) -> Field:
     """Depth inside the lung fields: rib cage above the diaphragm, without heart and midline."""
     cage = cage_width(v, p) - s
     apex = v - p["apex"] - 3.2 * np.square(s - 0.23)
@@ -109,12 +118,12 @@ def _lung(u, s, v, heart, p):
     return np.minimum(inside, -heart)
 
 
-def cage_width(v, p):
+def cage_width(v: Field | float, p: Body) -> Field | float:
     """Half-width of the rib cage at the height v."""
     return p["cage_width"] - 0.36 * np.square(np.clip(0.22 - v, 0, 1))
 
 
-def _mediastinum(s, v, heart, p, px):
+def _mediastinum(s: Field, v: Field, heart: Field, p: Body, px: float) -> Field:
     """Heart and the band of great vessels above it."""
     shade = 0.28 * np.clip(0.5 + 3 * heart, 0, 1) * edge(heart, 0.015 + px)
     band = edge(0.085 + 0.10 * np.square(np.clip(v, -1, 0.3) + 0.1) - s, 0.03 + px)
@@ -122,13 +131,13 @@ def _mediastinum(s, v, heart, p, px):
     return shade + 0.17 * band * ends
 
 
-def _breasts(s, v, p):
+def _breasts(s: Field, v: Field, p: Body) -> Field:
     """Rounded shadows over the lower zones, densest along their lower border."""
     depth = ellipse(s, v, (0.37, p["breast"]), (0.25, 0.25))
     return np.clip(9 * depth, 0, 1) * (BREAST + 0.12 * np.clip(v - p["breast"], -0.25, 0.25))
 
 
-def _ribs(s, v, p, px):
+def _ribs(s: Field, v: Field, p: Body, px: float) -> Field:
     """Posterior ribs, arching down from the spine, and fainter anterior ribs, rising laterally.
 
     All ribs of a kind are one periodic field, which costs no more than a single rib.
@@ -143,13 +152,13 @@ def _ribs(s, v, p, px):
     return shade * cage
 
 
-def _rib(level, px):
+def _rib(level: Field, px: float) -> Field:
     """A band around every whole number, brighter at its cortical borders."""
     off = periodic(level)
     return np.clip((0.25 - off) * (1 / (0.06 + 3 * px)), 0, 1) * (0.6 + 2 * off)
 
 
-def _hilar_vessels(u, s, v, p, px):
+def _hilar_vessels(u: Field, s: Field, v: Field, p: Body, px: float) -> Field:
     """Hila and the vessels fanning out from them, thinner towards the pleura."""
     hilum, left = p["arch"] + 0.2, np.clip(40 * u, -1, 1)
     du = np.clip(s - 0.10, 0, 1)
@@ -166,28 +175,89 @@ def _hilar_vessels(u, s, v, p, px):
     return shade
 
 
-def _add_spine_and_airway(density, u, v, p, px):
+def _add_spine_and_airway(density: Field, p: Body, px: float) -> None:
     """Vertebrae and disc spaces; trachea and main bronchi, which are lucent."""
-    box = crop(p, len(density), MIDLINE)
-    s, v = np.abs(u[box]), v[box].copy()
+    at, u, v = window(p, len(density), MIDLINE)
+    s = np.abs(u)
     disc = periodic(v * (1 / 0.095))
     shade = (0.10 + 0.06 * np.clip(4 * disc - 0.5, -0.5, 1)) * edge(0.07 - s, 0.02 + px)
     carina = p["arch"] + 0.10
     branch = np.clip(v - carina, 0, 0.12)
     airway = ridge(s - 1.1 * branch, 0.055) * np.clip(8 * (carina + 0.12 - v), 0, 1)
-    density[box] += shade - 0.24 * airway
+    density[at] += shade - 0.24 * airway
+
+
+# -- shoulders and arms ---------------------------------------------------------------------------
+
+
+def _add_shoulder_girdle(density: Field, p: Body, px: float) -> None:
+    """Clavicles (S-shaped) and scapulae (blade, lateral border, spine)."""
+    at, u, v = window(p, len(density), SHOULDERS)
+    s, v = np.abs(u), v - p["shoulder_tilt"] * u
+    joint, height = p["shoulder_width"], p["shoulder_height"]
+    tip, start = joint - 0.07, p["apex"] + 0.13
+    along = (s - 0.05) * (1 / (tip - 0.05))
+    wave = 0.16 * along * (1 - along) * (1.2 - 2 * along)
+    clavicle = np.abs(v - start - (height - 0.10 - start) * along - wave)
+    ends = edge(np.minimum(s - 0.05, tip - s), 0.02 + px)
+    shade = ends * edge(0.032 - clavicle, 0.012 + px) * (0.12 + 2.5 * clavicle)
+    out = joint - s
+    lateral = 0.9 * out - 0.09 - 0.62 * (v - height)
+    medial = 0.36 - out + 0.06 * v
+    blade = np.minimum(np.minimum(lateral, medial), v - height + 0.02 - 0.10 * out)
+    border = 0.08 * ridge(lateral - 0.02, 0.03) + 0.03 * ridge(medial - 0.01, 0.02)
+    shade += edge(blade, 0.025 + px) * (0.045 + border)
+    spine = ridge(v - height + 0.07 - 0.35 * out, 0.03)
+    shade += 0.07 * spine * np.clip(5 * medial, 0, 1) * edge(tip - s, 0.05)
+    density[at] += shade
+
+
+def _add_arms(density: Field, mask: Mask, p: Body, px: float, open_plate: bool) -> None:
+    """Both arms with their humeri; the mask is that of the humeral heads."""
+    for side in (-1, 1):
+        at, u, v = window(p, len(density), (side * ARM[0], side * ARM[1], *ARM[2:]))
+        turn = p["abduction"] + 0.06 * side * p["arm_asymmetry"]
+        cos, sin = math.cos(turn), math.sin(turn)
+        ds = side * u - p["shoulder_width"]
+        dv = v - p["shoulder_tilt"] * u - p["shoulder_height"]
+        across, along = cos * ds - sin * dv, sin * ds + cos * dv
+        limb = np.minimum(p["arm_width"] - np.abs(across + 0.02), along)
+        deltoid = ellipse(across, along, (-0.02, 0.06), (p["arm_width"] + 0.005, 0.21))
+        depth = np.maximum(limb, deltoid)
+        flesh = 0.42 * edge(depth, 0.02 + px) * np.clip(0.45 + 5 * depth, 0, 1)
+        bone = _humerus(across, along, p, px, open_plate)
+        density[at] = np.maximum(density[at], flesh) + bone
+        mask[at] = np.square(across) + np.square(along) < (1.65 * p["head_radius"]) ** 2
+
+
+def _humerus(across: Field, along: Field, p: Body, px: float, open_plate: bool) -> Field:
+    """Head, shaft and the growth plate between epiphysis and metaphysis, open or fused.
+
+    Plate and tubercle end within 1.65 head radii: there the mask, and all that differs, ends.
+    """
+    r = p["head_radius"]
+    flare = np.square(np.clip(1 - along * (0.45 / r), 0, 1))
+    shaft = np.minimum(0.42 * r + 0.50 * r * flare - np.abs(across), along)
+    bone = np.maximum(ellipse(across, along, (0.0, 0.0), (r, r)), shaft)
+    inside = edge(bone, 0.01 + px)
+    shade = inside * (0.38 + 0.14 * np.clip(1 - np.abs(bone - 0.012) * 50, 0, 1))
+    if open_plate:
+        tent = along - 0.30 * r - (0.45 / r) * np.square(across)
+        shade *= 1 - PHYSIS * ridge(tent, 0.25 * r + 0.6 * px)
+        return shade + CALCIFICATION * inside * ridge(np.abs(tent) - 0.45 * r, 0.20 * r)
+    tubercle = ellipse(across, along, (0.75 * r, -0.05 * r), (0.45 * r, 0.6 * r))
+    return np.maximum(shade, 0.40 * edge(tubercle, 0.01 + px))
 
 
 # -- what was put there -----------------------------------------------------------------------
 
 
-def _add_line(density, u, v, p, px):
+def _add_line(density: Field, p: Body, px: float) -> None:
     """A central venous catheter: from the patient's left over the vena cava to the right atrium.
 
     A cubic Bezier curve in 24 straight pieces; each pixel takes its nearest.
     """
-    box = crop(p, len(density), LINE)
-    u, v = u[box], v[box]
+    at, u, v = window(p, len(density), LINE)
     t = np.linspace(0, 1, 25)[:, None]
     entry, bend = (p["line_entry"], -1.4), (p["line_entry"] - 0.06, p["line_bend"])
     cava, tip = (-0.15, p["line_bend"] - 0.05), (-0.14, p["line_tip"])
@@ -198,4 +268,4 @@ def _add_line(density, u, v, p, px):
         along = np.clip(((u - u0) * du + (v - v0) * dv) * (1 / (du * du + dv * dv)), 0, 1)
         apart = np.square(u - u0 - along * du) + np.square(v - v0 - along * dv)
         nearest = np.minimum(nearest, apart)
-    density[box] += CATHETER * ridge(np.sqrt(nearest), 0.010 + 0.7 * px)
+    density[at] += CATHETER * ridge(np.sqrt(nearest), 0.010 + 0.7 * px)

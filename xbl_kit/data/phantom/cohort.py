@@ -9,7 +9,7 @@ from torch import Tensor
 
 from xbl_kit.data.cells import lay_out
 from xbl_kit.data.dataset import Dataset
-from xbl_kit.data.phantom.draw import CLASSES, FACTORS, LINE, make_phantoms
+from xbl_kit.data.phantom.draw import CLASSES, FACTORS, LINE, Column, Drawing, make_phantoms
 
 LEVELS = FACTORS | {"line": LINE}
 PER_CELL = {"train": 400, "val": 100, "test": 100}
@@ -19,63 +19,69 @@ def open_phantoms(
     *,
     per_cell: Mapping[str, int | np.ndarray] = PER_CELL,
     crossed: Sequence[str] = ("age",),
-    size: int = 128,
-    seed: int = 0,
-    **drawing,
+    **drawing: float | int | None,
 ) -> Dataset:
     """Phantoms enough to draw any bias from: `per_cell` patients of each cell, in each split.
 
     A cell is a class with a level of every `crossed` factor; the other factors are drawn at
     random, half and half, but for the "line", which nobody has where it is not crossed.
     `per_cell` is one number for all cells or an array (class, levels, ...). One image a patient.
-    `drawing` goes to `make_phantoms` (severity, proportions, threads). With one number the cohort
-    has no bias of its own; `confound.sample_rows` makes one.
+    `drawing` are options of `Drawing`. With one number the cohort has no bias of its own;
+    `confound.sample_rows` makes one.
 
-    Raises ValueError for a factor that is not known.
+    Raises ValueError for a factor that is not known or a value that `Drawing` refuses.
     """
     levels = LEVELS if "line" in crossed else FACTORS
+    seed = Drawing(**drawing).seed
     columns = lay_out(per_cell, crossed, len(CLASSES), levels, seed=seed)
-    drawn = make_phantoms(
-        columns["label"], **{f: columns[f] for f in levels}, seed=seed, size=size, **drawing
-    )
-    return Dataset(
-        images=drawn.image,
-        label=torch.from_numpy(columns["label"]),
-        classes=CLASSES,
-        patient=torch.arange(len(drawn.image)),
-        confounders={factor: torch.from_numpy(columns[factor]) for factor in levels},
-        levels=levels,
-        masks={"lungs": drawn.lungs, "humerus": drawn.humerus},
-        split=columns["split"],
-    )
+    split = columns.pop("split")
+    return _draw(columns | {"patient": np.arange(len(split))}, split, **drawing)
 
 
-def redraw(data: Dataset, rows: Int[Tensor, " n"], *, seed: int = 0, **changed) -> Dataset:
+def redraw(
+    data: Dataset,
+    rows: Int[Tensor, " n"],
+    *,
+    seed: int = 0,
+    severity: float | int = Drawing.severity,
+    proportions: float | int = Drawing.proportions,
+    **changed: Column,
+) -> Dataset:
     """The phantoms of some rows drawn again, alike bit for bit but for what `changed` says.
 
-    `changed` goes to `make_phantoms`: other levels (n,) of `growth_plate`, `age`, `sex`, `site` or
-    `line`.
-    Each new image makes a counterfactual pair with its old one. `seed` is that of the cohort.
+    `changed` are other levels, one or (n,), of `growth_plate`, `age`, `sex`, `site` or `line`.
+    Each new image makes a counterfactual pair with its old one. `seed`, `severity` and
+    `proportions` are those that the cohort was drawn with.
 
-    Raises ValueError where `data` are not the phantoms of this seed.
+    Raises ValueError where `data` are not phantoms drawn so.
     """
-    batch = data[rows]
+    how = {"seed": seed, "severity": severity, "proportions": proportions}
+    batch, size = data[rows], data.images.shape[1]
     known = {"label": batch.label, "patient": batch.patient, **batch.confounders}
-    drawing = {"seed": seed, "size": data.images.shape[1]}
-    first = {name: values[:1] for name, values in known.items()}
-    if set(FACTORS) - set(first) or (
-        len(rows) and (make_phantoms(**first, **drawing).image != data.images[rows[:1]]).any()
+    first = {name: column[:1] for name, column in known.items()}
+    if not FACTORS.keys() <= known.keys() <= {"label", "patient", *LEVELS} or not np.array_equal(
+        make_phantoms(**first, size=size, **how).image, data.images[rows[:1].numpy()]
     ):
-        raise ValueError(f"these are not the phantoms of seed {seed}, so they cannot be redrawn")
-    drawn = make_phantoms(**known | changed, **drawing)
-    columns = known | {name: torch.as_tensor(value) for name, value in changed.items()}
-    levels = {factor: names for factor, names in LEVELS.items() if factor in columns}
+        said = ", ".join(f"{name} {value}" for name, value in how.items())
+        raise ValueError(f"these are not the phantoms of {said}, so they cannot be redrawn")
+    return _draw(known | changed, size=size, **how)
+
+
+def _draw(
+    columns: Mapping[str, Column], split: np.ndarray | None = None, **drawing: float | int | None
+) -> Dataset:
+    """The data set of some patients: columns are what `make_phantoms` takes."""
+    drawn = make_phantoms(**columns, **drawing)
+    n = len(drawn.image)
+    column = {name: torch.as_tensor(values).expand(n) for name, values in columns.items()}
+    levels = {factor: names for factor, names in LEVELS.items() if factor in column}
     return Dataset(
         images=drawn.image,
-        label=batch.label,
-        classes=data.classes,
-        patient=batch.patient,
-        confounders={factor: columns[factor] for factor in levels},
+        label=column["label"],
+        classes=CLASSES,
+        patient=column["patient"],
+        confounders={factor: column[factor] for factor in levels},
         levels=levels,
         masks={"lungs": drawn.lungs, "humerus": drawn.humerus},
+        split=split,
     )

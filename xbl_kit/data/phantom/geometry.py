@@ -4,46 +4,53 @@ Coordinates are those of `anatomy`; a "depth" says how far inside a shape a pixe
 """
 
 import math
+from collections.abc import Mapping
+from itertools import product
 
 import numpy as np
+from jaxtyping import Float
+
+Body = Mapping[str, float]  # the measures of one patient by name; `draw.VARIATION` has them all
+Field = Float[np.ndarray, "h w"]  # one value for every pixel of an image, or of a box of it
+Pair = tuple[float, float]
+Box = tuple[float, float, float, float]  # u0, u1, v0, v1
+
+EVERYWHERE = (-9.0, 9.0, -9.0, 9.0)
 
 
-def patient_frame(p, size):
-    """Coordinates (u, v) of every pixel: shifted, rotated in the plane, scaled."""
-    x = ((np.arange(size, dtype=np.float32) + 0.5) * (2 / size) - 1).astype(np.float32)
-    cos, sin = math.cos(p["tilt"]) / p["zoom"], math.sin(p["tilt"]) / p["zoom"]
-    dx, dy = x - p["shift_x"], (x - p["shift_y"])[:, None]
-    return cos * dx + sin * dy, cos * dy - sin * dx
-
-
-def crop(p, size, box):
-    """Slices of the pixels that cover the box (u0, u1, v0, v1)."""
-    cos, sin = math.cos(p["tilt"]) * p["zoom"], math.sin(p["tilt"]) * p["zoom"]
-    corners = [(u, v) for u in box[:2] for v in box[2:]]
-    x = [cos * u - sin * v + p["shift_x"] for u, v in corners]
-    y = [sin * u + cos * v + p["shift_y"] for u, v in corners]
+def window(p: Body, size: int, box: Box = EVERYWHERE) -> tuple[tuple[slice, slice], Field, Field]:
+    """Slices of the pixels that cover a box of the patient, and the (u, v) of each of them."""
+    cos, sin = math.cos(p["tilt"]), math.sin(p["tilt"])
+    along, across = cos * p["zoom"], sin * p["zoom"]
+    corners = list(product(box[:2], box[2:]))
+    x = [along * u - across * v + p["shift_x"] for u, v in corners]
+    y = [across * u + along * v + p["shift_y"] for u, v in corners]
     top, bottom, left, right = (
         min(size, max(0, round((c + 1) * size / 2))) for c in (min(y), max(y), min(x), max(x))
     )
-    return slice(top, bottom), slice(left, right)
+    at = slice(top, bottom), slice(left, right)
+    pixel = (np.arange(size, dtype=np.float32) + 0.5) * (2 / size) - 1
+    dx, dy = pixel[at[1]] - p["shift_x"], (pixel[at[0]] - p["shift_y"])[:, None]
+    cos, sin = cos / p["zoom"], sin / p["zoom"]
+    return at, cos * dx + sin * dy, cos * dy - sin * dx
 
 
-def edge(depth, width):
+def edge(depth: Field, width: float) -> Field:
     """0 outside, 1 inside, linear over `width` around the border."""
     return np.clip(depth * (1 / width) + 0.5, 0, 1)
 
 
-def ridge(distance, half_width):
+def ridge(distance: Field, half_width: float) -> Field:
     """1 on a line, falling to exactly 0 at `half_width` from it."""
     return np.clip(1 - np.square(distance * (1 / half_width)), 0, 1)
 
 
-def periodic(level):
+def periodic(level: Field) -> Field:
     """Distance of `level` from the nearest whole number, 0..0.5."""
     return np.abs(level - np.rint(level))
 
 
-def ellipse(u, v, centre, axes, turn=0.0):
+def ellipse(u: Field, v: Field, centre: Pair, axes: Pair, turn: float = 0.0) -> Field:
     """Depth inside an ellipse: its smaller half-axis / 2 at the centre, 0 on the border."""
     cos, sin, top = math.cos(turn), math.sin(turn), 0.5 * min(axes)
     a, b = top / axes[0] ** 2, top / axes[1] ** 2
@@ -53,7 +60,7 @@ def ellipse(u, v, centre, axes, turn=0.0):
     return depth + top
 
 
-def join(a, b, blend):
+def join(a: Field, b: Field, blend: float) -> Field:
     """Union of two depths, rounded where they meet."""
     fillet = np.square(np.clip(blend - np.abs(a - b), 0, blend))
     return np.maximum(a, b) + (0.25 / blend) * fillet
