@@ -1,7 +1,7 @@
 """Draw the chest of one phantom patient, organ by organ, as X-ray attenuation.
 
 Patient coordinates: `u` to the right of the image (the patient's left), `v` downwards; the frame
-spans -1..1. `s` = |u| is the distance from the midline, `px` the width of a pixel, `p` the measures
+spans -1..1. `s` = |u| is the distance from the midline, `px` the width of a pixel, `p` what is known
 of the patient. Organs are implicit shapes: their "depth" says how far inside a pixel lies
 (negative: outside), and `edge` turns it into a soft edge, so any image size shows the same patient.
 Nothing is blurred afterwards: what a sign does not touch stays the same, bit for bit.
@@ -31,9 +31,7 @@ ARM = (0.48, 1.60, -0.85, 1.50)
 LINE = (-0.30, 0.70, -1.5, 0.40)
 
 
-def draw(
-    p: Body, size: int, *, female: bool, open_plate: bool, disease: Disease | None, line: bool
-) -> tuple[Field, Mask, Mask]:
+def draw(p: Body, size: int, disease: Disease | None) -> tuple[Field, Mask, Mask]:
     """Attenuation (float32), lung mask and humerus mask of one patient, all (size, size).
 
     Only the lungs show what `disease` adds.
@@ -43,25 +41,23 @@ def draw(
     density = _soft_tissue(u, v, p, px)
     _add_abdomen(density, p)
     lungs, humeri = np.zeros((2, size, size), bool)
-    _add_chest(density, lungs, p, px, female, disease)
+    _add_chest(density, lungs, p, px, disease)
     _add_spine_and_airway(density, p, px)
     _add_shoulder_girdle(density, p, px)
-    _add_arms(density, humeri, p, px, open_plate)
-    if line:
+    _add_arms(density, humeri, p, px)
+    if p["line"]:
         _add_line(density, p, px)
     return density, lungs, humeri
 
 
-def _add_chest(
-    density: Field, mask: Mask, p: Body, px: float, female: bool, disease: Disease | None
-) -> None:
+def _add_chest(density: Field, mask: Mask, p: Body, px: float, disease: Disease | None) -> None:
     """Breasts, lungs and all that is seen in and over them; the mask is that of the lungs."""
     at, u, v = window(p, len(density), CHEST)
     s = np.abs(u)
     heart = _heart(u, v, p)
     lung = _lung(u, s, v, heart, p)
     air = edge(lung, 0.012 + px)
-    shade = density[at] + _breasts(s, v, p) if female else density[at]
+    shade = density[at] if p["sex"] else density[at] + _breasts(s, v, p)
     shade = shade * (1 - (0.71 + 0.05 * p["lucency"]) * air * np.clip(0.84 + 1.5 * lung, 0, 1))
     shade += _mediastinum(s, v, heart, p, px)
     shade += _ribs(s, v, p, px)
@@ -212,7 +208,7 @@ def _add_shoulder_girdle(density: Field, p: Body, px: float) -> None:
     density[at] += shade
 
 
-def _add_arms(density: Field, mask: Mask, p: Body, px: float, open_plate: bool) -> None:
+def _add_arms(density: Field, mask: Mask, p: Body, px: float) -> None:
     """Both arms with their humeri; the mask is that of the humeral heads."""
     for side in (-1, 1):
         at, u, v = window(p, len(density), (side * ARM[0], side * ARM[1], *ARM[2:]))
@@ -225,12 +221,12 @@ def _add_arms(density: Field, mask: Mask, p: Body, px: float, open_plate: bool) 
         deltoid = ellipse(across, along, (-0.02, 0.06), (p["arm_width"] + 0.005, 0.21))
         depth = np.maximum(limb, deltoid)
         flesh = 0.42 * edge(depth, 0.02 + px) * np.clip(0.45 + 5 * depth, 0, 1)
-        bone = _humerus(across, along, p, px, open_plate)
+        bone = _humerus(across, along, p, px)
         density[at] = np.maximum(density[at], flesh) + bone
         mask[at] = np.square(across) + np.square(along) < (1.65 * p["head_radius"]) ** 2
 
 
-def _humerus(across: Field, along: Field, p: Body, px: float, open_plate: bool) -> Field:
+def _humerus(across: Field, along: Field, p: Body, px: float) -> Field:
     """Head, shaft and the growth plate between epiphysis and metaphysis, open or fused.
 
     Plate and tubercle end within 1.65 head radii: there the mask, and all that differs, ends.
@@ -241,7 +237,7 @@ def _humerus(across: Field, along: Field, p: Body, px: float, open_plate: bool) 
     bone = np.maximum(ellipse(across, along, (0.0, 0.0), (r, r)), shaft)
     inside = edge(bone, 0.01 + px)
     shade = inside * (0.38 + 0.14 * np.clip(1 - np.abs(bone - 0.012) * 50, 0, 1))
-    if open_plate:
+    if p["growth_plate"]:
         tent = along - 0.30 * r - (0.45 / r) * np.square(across)
         shade *= 1 - PHYSIS * ridge(tent, 0.25 * r + 0.6 * px)
         return shade + CALCIFICATION * inside * ridge(np.abs(tent) - 0.45 * r, 0.20 * r)

@@ -38,39 +38,30 @@ def open_phantoms(
     return _draw(columns | {"patient": np.arange(len(split))}, split, **drawing)
 
 
-def redraw(
-    data: Dataset,
-    rows: Int[Tensor, " n"],
-    *,
-    seed: int = 0,
-    severity: float | int = Drawing.severity,
-    proportions: float | int = Drawing.proportions,
-    **changed: Column,
-) -> Dataset:
+def redraw(data: Dataset, rows: Int[Tensor, " n"], *, seed: int = 0, **changed: Column) -> Dataset:
     """The phantoms of some rows drawn again, alike bit for bit but for what `changed` says.
 
     `changed` are other levels, one or (n,), of `growth_plate`, `age`, `sex`, `site` or `line`.
-    Each new image makes a counterfactual pair with its old one. `seed`, `severity` and
-    `proportions` are those that the cohort was drawn with.
+    Each new image makes a counterfactual pair with its old one. `seed`, and `severity` and
+    `proportions` where they were given, are those that the cohort was drawn with.
 
-    Raises ValueError where `data` are not phantoms drawn so.
+    Raises ValueError where `data` are not the phantoms drawn so.
     """
-    how = {"seed": seed, "severity": severity, "proportions": proportions}
-    batch, size = data[rows], data.images.shape[1]
+    how = {"seed": seed, "size": data.images.shape[1]}
+    how |= {name: changed.pop(name) for name in ("severity", "proportions") if name in changed}
+    batch, image = data[rows], data.images[rows[:1].numpy()]
     known = {"label": batch.label, "patient": batch.patient, **batch.confounders}
     first = {name: column[:1] for name, column in known.items()}
-    if not FACTORS.keys() <= known.keys() <= {"label", "patient", *LEVELS} or not np.array_equal(
-        make_phantoms(**first, size=size, **how).image, data.images[rows[:1].numpy()]
-    ):
-        said = ", ".join(f"{name} {value}" for name, value in how.items())
-        raise ValueError(f"these are not the phantoms of {said}, so they cannot be redrawn")
-    return _draw(known | changed, size=size, **how)
+    if set(FACTORS) - set(first) or (make_phantoms(**first, **how).image != image).any():
+        given = ", ".join(f"{name} {value}" for name, value in how.items())
+        raise ValueError(f"these are not the phantoms of {given}, so they cannot be redrawn")
+    return _draw(known | changed, **how)
 
 
 def _draw(
     columns: Mapping[str, Column], split: np.ndarray | None = None, **drawing: float | int | None
 ) -> Dataset:
-    """The data set of some patients: columns are what `make_phantoms` takes."""
+    """The data set of the patients that `make_phantoms` draws from some columns."""
     drawn = make_phantoms(**columns, **drawing)
     n = len(drawn.image)
     column = {name: torch.as_tensor(values).expand(n) for name, values in columns.items()}

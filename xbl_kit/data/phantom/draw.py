@@ -5,6 +5,7 @@ import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
 from typing import NamedTuple
 
 import numpy as np
@@ -23,37 +24,21 @@ TOP = {"label": len(CLASSES) - 1, "patient": 2**63 - 1}
 # How patients differ: middle and half-range, in patient coordinates (the image spans -1..1; v runs
 # downwards), radians, or in units of the sign itself. The order is the order of the random draws.
 VARIATION = {
-    "shift_x": (0.0, 0.04),
-    "shift_y": (0.04, 0.04),
-    "tilt": (0.0, 0.06),
-    "zoom": (0.98, 0.05),
-    "exposure": (0.0, 1.0),
-    "lucency": (0.0, 1.0),
-    "trunk_width": (0.67, 0.03),
-    "neck_width": (0.20, 0.03),
-    "shoulder_width": (0.79, 0.03),
-    "shoulder_height": (-0.50, 0.04),
-    "shoulder_slope": (0.35, 0.05),
-    "shoulder_tilt": (0.0, 0.04),
-    "arm_width": (0.165, 0.02),
-    "abduction": (0.25, 0.10),
-    "arm_asymmetry": (0.0, 1.0),
-    "head_radius": (0.12, 0.006),
-    "cage_width": (0.58, 0.03),
-    "apex": (-0.64, 0.04),
-    "dome": (0.46, 0.07),
-    "dome_tilt": (0.03, 0.02),
-    "heart_width": (0.29, 0.04),
-    "arch": (-0.22, 0.04),
-    "rib_phase": (0.0, 0.07),
-    "rib_slope": (0.75, 0.25),
-    "rib_spacing": (0.14, 0.010),
-    "vessels": (0.0, 0.5),
-    "gas": (0.5, 0.5),
-    "breast": (0.26, 0.06),
+    "place": {"shift_x": (0.0, 0.04), "shift_y": (0.04, 0.04)},
+    "pose": {"tilt": (0.0, 0.06), "zoom": (0.98, 0.05)},
+    "film": {"exposure": (0.0, 1.0), "lucency": (0.0, 1.0)},
+    "trunk": {"trunk_width": (0.67, 0.03), "neck_width": (0.20, 0.03)},
+    "shoulders": {"shoulder_width": (0.79, 0.03), "shoulder_height": (-0.50, 0.04)},
+    "girdle": {"shoulder_slope": (0.35, 0.05), "shoulder_tilt": (0.0, 0.04)},
+    "arms": {"arm_width": (0.165, 0.02), "abduction": (0.25, 0.10), "arm_asymmetry": (0.0, 1.0)},
+    "humeri": {"head_radius": (0.12, 0.006)},
+    "lungs": {"cage_width": (0.58, 0.03), "apex": (-0.64, 0.04)},
+    "diaphragm": {"dome": (0.46, 0.07), "dome_tilt": (0.03, 0.02)},
+    "heart": {"heart_width": (0.29, 0.04), "arch": (-0.22, 0.04)},
+    "ribs": {"rib_phase": (0.0, 0.07), "rib_slope": (0.75, 0.25), "rib_spacing": (0.14, 0.010)},
+    "soft": {"vessels": (0.0, 0.5), "gas": (0.5, 0.5), "breast": (0.26, 0.06)},
+    "line": {"line_entry": (0.40, 0.08), "line_bend": (-0.36, 0.06), "line_tip": (0.12, 0.08)},
 }
-# The same of the catheter. These draws come last, since they were added last.
-LINE_VARIATION = {"line_entry": (0.40, 0.08), "line_bend": (-0.36, 0.06), "line_tip": (0.12, 0.08)}
 # What a child's body (times `proportions`) and a man's body add to the middle values.
 CHILD = {"heart_width": 0.04, "rib_slope": -0.25, "arm_width": -0.02, "trunk_width": -0.02}
 MALE = {"shoulder_width": 0.025, "arm_width": 0.01}
@@ -61,16 +46,14 @@ LESIONS = (8, 4)  # random draws that place the signs of disease
 # Attenuation that the signs add at severity 1: soft tissue is about 0.7, an aerated lung 0.2.
 GROUND_GLASS, CONSOLIDATION, RETICULATION = 0.162, 0.432, 0.0387
 
-LETTERS = {
-    "L": "#... #... #... #... #... #... ####",
-    "R": "....... .####.. .#...#. .#...#. .####.. .#.#... .#..#.. .#...#. .......",
-}
+LETTER_L = "#... #... #... #... #... #... ####"
+LETTER_R = "....... .####.. .#...#. .#...#. .####.. .#.#... .#..#.. .#...#. ......."
 # Contrast bends the film's response; grain is the full range of its noise; a marker is a letter,
 # the place of its upper left corner (fractions of height and width), its grey and the grey of its
 # label.
 SCANNERS = (
-    {"contrast": 0.05, "grain": 0.04, "marker": ("L", 0.03, 0.92, 245, None)},
-    {"contrast": -0.30, "grain": 0.06, "marker": ("R", 0.885, 0.02, 20, 235)},
+    {"contrast": 0.05, "grain": 0.04, "marker": (LETTER_L, 0.03, 0.92, 245, None)},
+    {"contrast": -0.30, "grain": 0.06, "marker": (LETTER_R, 0.885, 0.02, 20, 235)},
 )
 
 Column = ArrayLike | int  # integers, (n,) or one for all
@@ -136,12 +119,10 @@ def make_phantoms(
     shape = (len(rows), how.size, how.size)
     out = Phantoms(np.empty(shape, np.uint8), np.empty(shape, bool), np.empty(shape, bool))
 
-    def fill(i: int) -> None:
-        out.image[i], out.lungs[i], out.humerus[i] = _patient(rows[i], how)
-
     # On small images, passing Python's lock around costs more than threads win.
     with ThreadPoolExecutor(how.threads or (os.cpu_count() if how.size >= 256 else 1)) as pool:
-        list(pool.map(fill, range(len(rows))))
+        for i, drawn in enumerate(pool.map(_patient, rows, repeat(how))):
+            out.image[i], out.lungs[i], out.humerus[i] = drawn
     return out
 
 
@@ -164,27 +145,21 @@ def _rows(**given: Column | None) -> list[dict[str, int]]:
 def _patient(row: Mapping[str, int], how: Drawing) -> tuple[Image, Mask, Mask]:
     """One patient: every draw is made, used or not, so that factors can be flipped one by one."""
     rng = np.random.Generator(np.random.Philox(key=[how.seed, row["patient"]]))
-    draws = rng.uniform(-1, 1, len(VARIATION)).tolist()
+    ranges = {name: each for part in VARIATION.values() for name, each in part.items()}
+    course = len(VARIATION["line"])  # drawn last, since it was added last
+    draws = rng.uniform(-1, 1, len(ranges) - course).tolist()
     lesions = rng.uniform(-1, 1, LESIONS).tolist()
     noise = rng.random((how.size, how.size), dtype=np.float32) - 0.5
-    draws += rng.uniform(-1, 1, len(LINE_VARIATION)).tolist()
-    ranges = VARIATION | LINE_VARIATION
-    p = {
-        name: middle + half_range * x
-        for (name, (middle, half_range)), x in zip(ranges.items(), draws, strict=True)
-    }
-    for name in CHILD | MALE:
-        child, male = CHILD.get(name, 0), MALE.get(name, 0)
-        p[name] += child * row["age"] * how.proportions + male * row["sex"]
+    draws += rng.uniform(-1, 1, course).tolist()
+    p = dict(row)
+    for (name, (middle, half_range)), x in zip(ranges.items(), draws, strict=True):
+        p[name] = middle + half_range * x
+        p[name] += (
+            CHILD.get(name, 0) * row["age"] * how.proportions + MALE.get(name, 0) * row["sex"]
+        )
     sign = SIGNS.get(CLASSES[row["label"]])
-    density, lungs, humerus = draw(
-        p,
-        how.size,
-        female=row["sex"] == 0,
-        open_plate=row["growth_plate"] == 1,
-        disease=sign and (lambda u, s, v: how.severity * sign(u, s, v, lesions, p)),
-        line=row["line"] == 1,
-    )
+    disease = sign and (lambda u, s, v: how.severity * sign(u, s, v, lesions, p))
+    density, lungs, humerus = draw(p, how.size, disease)
     return _expose(density, noise, p["exposure"], **SCANNERS[row["site"]]), lungs, humerus
 
 
@@ -204,7 +179,7 @@ def _burn_in(
     image: Image, letter: str, top: float, left: float, ink: int, paper: int | None
 ) -> None:
     """Write a letter over the image, at least 5 x 4 pixels large."""
-    form = np.array([list(row) for row in LETTERS[letter].split()]) == "#"
+    form = np.array([list(row) for row in letter.split()]) == "#"
     size, (rows, columns) = len(image), form.shape
     height, width = max(5, round(0.011 * rows * size)), max(4, round(0.011 * columns * size))
     row = ((np.arange(height) + 0.5) * rows / height).astype(int)

@@ -10,16 +10,14 @@ from itertools import product
 import numpy as np
 from jaxtyping import Float
 
-Body = Mapping[str, float]  # the measures of one patient by name; `draw.VARIATION` has them all
+Body = Mapping[str, float | int]  # the measures and the factors of one patient, by name
 Field = Float[np.ndarray, "h w"]  # one value for every pixel of an image, or of a box of it
-Pair = tuple[float, float]
-Box = tuple[float, float, float, float]  # u0, u1, v0, v1
-
+Numbers = tuple[float, ...]
 EVERYWHERE = (-9.0, 9.0, -9.0, 9.0)
 
 
-def window(p: Body, size: int, box: Box = EVERYWHERE) -> tuple[tuple[slice, slice], Field, Field]:
-    """Slices of the pixels that cover a box of the patient, and the (u, v) of each of them."""
+def window(p: Body, size: int, box: Numbers = EVERYWHERE) -> tuple[tuple, Field, Field]:
+    """Slices of the pixels that cover the box (u0, u1, v0, v1), and where each of them lies."""
     cos, sin = math.cos(p["tilt"]), math.sin(p["tilt"])
     along, across = cos * p["zoom"], sin * p["zoom"]
     corners = list(product(box[:2], box[2:]))
@@ -50,7 +48,7 @@ def periodic(level: Field) -> Field:
     return np.abs(level - np.rint(level))
 
 
-def ellipse(u: Field, v: Field, centre: Pair, axes: Pair, turn: float = 0.0) -> Field:
+def ellipse(u: Field, v: Field, centre: Numbers, axes: Numbers, turn: float = 0.0) -> Field:
     """Depth inside an ellipse: its smaller half-axis / 2 at the centre, 0 on the border."""
     cos, sin, top = math.cos(turn), math.sin(turn), 0.5 * min(axes)
     a, b = top / axes[0] ** 2, top / axes[1] ** 2
