@@ -17,11 +17,10 @@ CLASSES = ("0-4", "5-9")
 FACTORS = {"stroke": ("thin", "thick"), "rotation": ("none", "90 degrees")}
 # Of the digit's own stroke width: what thinning leaves of it, what thickening adds to it.
 THIN, THICK = 0.5, 1.0
-UPSCALE = 3
 PER_CELL = {"train": 500, "val": 50, "test": 100}
 
-Digits = UInt8[np.ndarray, "n 28 28"]
-Levels, Flags = Int[np.ndarray, " n"], Bool[np.ndarray, " n"]
+Images = UInt8[np.ndarray, "n h w"]
+Ints, Flags = Int[np.ndarray, " n"], Bool[np.ndarray, " n"]
 
 
 def open_morphomnist(
@@ -43,7 +42,7 @@ def open_morphomnist(
     """
     columns = lay_out(per_cell, crossed, len(CLASSES), FACTORS, seed=seed)
     split, label = columns.pop("split"), columns.pop("label")
-    digits, number = _choose(root, label, split == "test", np.random.default_rng(seed))
+    digits, number = _choose(root, label, split == "test", seed)
     return Dataset(
         images=_redraw(digits, columns["stroke"] == 1, columns["rotation"] == 1, size),
         label=torch.from_numpy(label),
@@ -55,29 +54,27 @@ def open_morphomnist(
     )
 
 
-def _choose(
-    root: str | Path, label: Levels, held_out: Flags, generator: np.random.Generator
-) -> tuple[Digits, Levels]:
+def _choose(root: str | Path, label: Ints, held_out: Flags, seed: int) -> tuple[Images, Ints]:
     """A digit for every row, none twice, and its number: test digits come after all others."""
     try:
-        train, test = (MNIST(root, train=train, download=True) for train in (True, False))
+        train, test = (MNIST(root, train=part, download=True) for part in (True, False))
     except (RuntimeError, OSError) as error:
         raise ValueError(f"{root}: no MNIST there, and it cannot be downloaded ({error})") from None
+    rng = np.random.default_rng(seed)
     digits, number = np.empty((len(label), 28, 28), np.uint8), np.empty(len(label), np.int64)
     for source, before, wanted in ((train, 0, ~held_out), (test, 60_000, held_out)):
         for y, name in enumerate(CLASSES):
             rows = np.flatnonzero(wanted & (label == y))
-            own = np.flatnonzero((source.targets.numpy() >= 5) == y)
-            own = generator.permutation(own)[: len(rows)]
+            own = rng.permutation(np.flatnonzero((source.targets.numpy() >= 5) == y))[: len(rows)]
             if len(own) < len(rows):
                 raise ValueError(f"{root}: MNIST has {len(own)} digits {name}, {len(rows)} wanted")
             digits[rows], number[rows] = source.data.numpy()[own], before + own
     return digits, number
 
 
-def _redraw(digits: Digits, thick: Flags, turned: Flags, size: int) -> UInt8[np.ndarray, "n s s"]:
-    """The digits with another stroke, some of them turned by 90 degrees, `size` pixels wide."""
-    large = F.interpolate(torch.from_numpy(digits)[:, None].float(), scale_factor=UPSCALE)
+def _redraw(digits: Images, thick: Flags, turned: Flags, size: int) -> UInt8[np.ndarray, "n s s"]:
+    """Each digit, at three times its size, thinned or thickened and turned; `size` pixels wide."""
+    large = F.interpolate(torch.from_numpy(digits)[:, None].float(), scale_factor=3)
     large = F.avg_pool2d(large, 3, stride=1, padding=1)[:, 0].numpy() > 127
     drawn = np.stack([_restroke(*each) for each in zip(large, thick.tolist(), strict=True)])
     drawn[turned] = np.rot90(drawn[turned], axes=(1, 2))
