@@ -16,7 +16,7 @@ from xbl_kit.data.dataset import Dataset
 from xbl_kit.data.faults import DataError, Fault, one_of
 from xbl_kit.data.manifest import Manifest, select
 from xbl_kit.data.morphomnist import open_morphomnist
-from xbl_kit.data.phantom import make_phantoms, open_phantoms
+from xbl_kit.data.phantom import Drawing, open_phantoms
 from xbl_kit.data.readers import list_chexpert, list_mri, list_radiography, list_table
 
 # Kinds that are made to order, and kinds that are listed from a folder and then read.
@@ -46,7 +46,7 @@ def open_dataset(kind: str, root: Root = None, **options) -> Dataset:
         reading = _take(options, read_manifest)
         return read_manifest(list_images(kind, root, **options), **reading)
     one_of("data", kind, KINDS)
-    drawing = (make_phantoms,) if kind == "phantom" else ()
+    drawing = (Drawing,) if kind == "phantom" else ()
     _refuse(kind, root, options, MADE[kind], *drawing)
     return MADE[kind](**options) if drawing else MADE[kind](root, **options)
 

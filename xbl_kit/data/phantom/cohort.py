@@ -9,9 +9,8 @@ from torch import Tensor
 
 from xbl_kit.data.confound import lay_out
 from xbl_kit.data.dataset import Dataset
-from xbl_kit.data.phantom.draw import CLASSES, FACTORS, LINE, make_phantoms
+from xbl_kit.data.phantom.draw import CLASSES, FACTORS, LEVELS, Column, Drawing, make_phantoms
 
-LEVELS = FACTORS | {"line": LINE}
 PER_CELL = {"train": 400, "val": 100, "test": 100}
 
 
@@ -19,63 +18,59 @@ def open_phantoms(
     *,
     per_cell: Mapping[str, int | np.ndarray] = PER_CELL,
     crossed: Sequence[str] = ("age",),
-    size: int = 128,
-    seed: int = 0,
-    **drawing,
+    **drawing: float | int | None,
 ) -> Dataset:
     """Phantoms enough to draw any bias from: `per_cell` patients of each cell, in each split.
 
     A cell is a class with a level of every `crossed` factor; the other factors are drawn at
     random, half and half, but for the "line", which nobody has where it is not crossed.
     `per_cell` is one number for all cells or an array (class, levels, ...). One image a patient.
-    `drawing` goes to `make_phantoms` (severity, proportions, threads). With one number the cohort
-    has no bias of its own; `confound.sample_rows` makes one.
+    `drawing` are options of `Drawing`. With one number the cohort has no bias of its own;
+    `confound.sample_rows` makes one.
 
-    Raises ValueError for a factor that is not known.
+    Raises ValueError for a factor that is not known or a value that `Drawing` refuses.
     """
     levels = LEVELS if "line" in crossed else FACTORS
-    columns = lay_out(per_cell, crossed, len(CLASSES), levels, seed=seed)
-    drawn = make_phantoms(
-        columns["label"], **{f: columns[f] for f in levels}, seed=seed, size=size, **drawing
-    )
-    return Dataset(
-        images=drawn.image,
-        label=torch.from_numpy(columns["label"]),
-        classes=CLASSES,
-        patient=torch.arange(len(drawn.image)),
-        confounders={factor: torch.from_numpy(columns[factor]) for factor in levels},
-        levels=levels,
-        masks={"lungs": drawn.lungs, "humerus": drawn.humerus},
-        split=columns["split"],
-    )
+    columns = lay_out(per_cell, crossed, len(CLASSES), levels, seed=Drawing(**drawing).seed)
+    split = columns.pop("split")
+    return _draw(columns | {"patient": np.arange(len(split))}, drawing, split)
 
 
-def redraw(data: Dataset, rows: Int[Tensor, " n"], *, seed: int = 0, **changed) -> Dataset:
+def redraw(data: Dataset, rows: Int[Tensor, " n"], *, seed: int = 0, **changed: Column) -> Dataset:
     """The phantoms of some rows drawn again, alike bit for bit but for what `changed` says.
 
-    `changed` goes to `make_phantoms`: other levels (n,) of `growth_plate`, `age`, `sex`, `site` or
-    `line`.
-    Each new image makes a counterfactual pair with its old one. `seed` is that of the cohort.
+    `changed` are other levels, one or (n,), of `growth_plate`, `age`, `sex`, `site` or `line`.
+    Each new image makes a counterfactual pair with its old one. `seed`, and `severity` and
+    `proportions` where they were given, are those that the cohort was drawn with.
 
-    Raises ValueError where `data` are not the phantoms of this seed.
+    Raises ValueError where `data` are not the phantoms drawn so: one of each kind is compared.
     """
-    batch = data[rows]
-    known = {"label": batch.label, "patient": batch.patient, **batch.confounders}
-    drawing = {"seed": seed, "size": data.images.shape[1]}
-    first = {name: values[:1] for name, values in known.items()}
-    if set(FACTORS) - set(first) or (
-        len(rows) and (make_phantoms(**first, **drawing).image != data.images[rows[:1]]).any()
-    ):
-        raise ValueError(f"these are not the phantoms of seed {seed}, so they cannot be redrawn")
-    drawn = make_phantoms(**known | changed, **drawing)
-    columns = known | {name: torch.as_tensor(value) for name, value in changed.items()}
-    levels = {factor: names for factor, names in LEVELS.items() if factor in columns}
+    how = {"seed": seed, "size": data.images.shape[1]}
+    how |= {name: changed.pop(name) for name in ("severity", "proportions") if name in changed}
+    old = data[rows]
+    known = {"label": old.label, "patient": old.patient, **old.confounders}
+    some = np.unique(np.stack([old.label, *old.confounders.values()]), axis=1, return_index=True)[1]
+    each = {name: column[some] for name, column in known.items()}
+    image = data.images[rows[some].numpy()]
+    if set(FACTORS) - set(known) or (make_phantoms(**each, **how).image != image).any():
+        raise ValueError(
+            f"not the phantoms of seed {seed} ({how}): expected what they were drawn with"
+        )
+    return _draw(known | changed, how)
+
+
+def _draw(columns: dict[str, Column], how: dict, split: np.ndarray | None = None) -> Dataset:
+    """The data set of the patients that `make_phantoms` draws from some columns."""
+    drawn = make_phantoms(**columns, **how)
+    column = {name: torch.as_tensor(x).expand(len(drawn.image)) for name, x in columns.items()}
+    levels = {factor: names for factor, names in LEVELS.items() if factor in column}
     return Dataset(
         images=drawn.image,
-        label=batch.label,
-        classes=data.classes,
-        patient=batch.patient,
-        confounders={factor: columns[factor] for factor in levels},
+        label=column["label"],
+        classes=CLASSES,
+        patient=column["patient"],
+        confounders={factor: column[factor] for factor in levels},
         levels=levels,
         masks={"lungs": drawn.lungs, "humerus": drawn.humerus},
+        split=split,
     )
