@@ -1,14 +1,13 @@
 """The record of a person's feedback: good explanations and bad ones."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
-
-_FIELDS = ("image", "cam", "index", "label")
 
 
 @dataclass(frozen=True)
@@ -25,12 +24,19 @@ class Explained:
     label: tuple[str, ...]
 
     def __post_init__(self):
-        sizes = {len(getattr(self, field)) for field in _FIELDS}
-        if len(sizes) != 1 or 0 in sizes:
+        sizes = {name: len(value) for name, value in vars(self).items()}
+        if len(set(sizes.values())) != 1 or 0 in sizes.values():
             raise ValueError(
                 f"an explanation needs as many maps, rows and labels as images, and at least one; "
-                f"got {', '.join(f'{field} {len(getattr(self, field))}' for field in _FIELDS)}"
+                f"got {', '.join(f'{name} {size}' for name, size in sizes.items())}"
             )
+
+    @classmethod
+    def of(
+        cls, image: Tensor, cam: Tensor, index: Tensor, label: Tensor, classes: Sequence[str]
+    ) -> "Explained":
+        """The same with rows and labels as tensors (k,), the labels numbering `classes`."""
+        return cls(image, cam, tuple(index.tolist()), tuple(classes[i] for i in label.tolist()))
 
 
 @dataclass(frozen=True)
@@ -55,13 +61,11 @@ class Exemplar:
                 f"{path}: picked by a person, and an automatic pick does not replace it; "
                 "use it with Exemplar.load, or save under another name"
             )
-        arrays: dict[str, np.ndarray] = {"picked_by": np.array(self.picked_by)}
+        arrays = {"picked_by": np.array(self.picked_by)}
         for side in ("good", "bad"):
-            for field in _FIELDS:
-                value = getattr(getattr(self, side), field)
-                arrays[f"{side}_{field}"] = (
-                    value.numpy(force=True) if isinstance(value, Tensor) else np.array(value)
-                )
+            for name, value in vars(getattr(self, side)).items():
+                is_tensor = isinstance(value, Tensor)
+                arrays[f"{side}_{name}"] = value.numpy(force=True) if is_tensor else np.array(value)
         with Path(path).open("wb") as handle:
             np.savez_compressed(handle, **arrays)
 
@@ -79,13 +83,12 @@ class Exemplar:
 
     def summary(self) -> dict:
         """Who picked, and which rows and labels, for `results.json`."""
-        sides = {"good": self.good, "bad": self.bad}
-        return {"picked_by": self.picked_by} | {
-            name: {"index": side.index[0], "label": side.label[0]}
-            if len(side.index) == 1
-            else [{"index": i, "label": c} for i, c in zip(side.index, side.label, strict=True)]
-            for name, side in sides.items()
-        }
+        told: dict = {"picked_by": self.picked_by}
+        for name, side in (("good", self.good), ("bad", self.bad)):
+            rows = zip(side.index, side.label, strict=True)
+            picks = [{"index": index, "label": label} for index, label in rows]
+            told[name] = picks[0] if len(picks) == 1 else picks
+        return told
 
 
 def picked_by_person(path: str | Path) -> "Exemplar | None":
@@ -96,9 +99,5 @@ def picked_by_person(path: str | Path) -> "Exemplar | None":
 
 
 def _read_side(arrays, side: str) -> Explained:
-    return Explained(
-        image=torch.from_numpy(arrays[f"{side}_image"]),
-        cam=torch.from_numpy(arrays[f"{side}_cam"]),
-        index=tuple(int(i) for i in arrays[f"{side}_index"]),
-        label=tuple(str(name) for name in arrays[f"{side}_label"]),
-    )
+    image, cam, *rest = (arrays[f"{side}_{field.name}"] for field in fields(Explained))
+    return Explained(*map(torch.from_numpy, (image, cam)), *(tuple(each.tolist()) for each in rest))

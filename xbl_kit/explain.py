@@ -59,9 +59,7 @@ def input_gradient(
     return gradient[:, 0]
 
 
-def normalise(
-    cam: Float[Tensor, "b h w"], by: str = "max", *, eps: float = 1e-8
-) -> Float[Tensor, "b h w"]:
+def normalise(cam: Float[Tensor, "b h w"], by: str = "max") -> Float[Tensor, "b h w"]:
     """Each map divided by its own maximum ("max") or Euclidean norm ("l2"), or left ("none").
 
     A map of zeros stays one. Raises ValueError for another `by`.
@@ -72,7 +70,7 @@ def normalise(
         raise ValueError(f'by={by!r}: expected "max", "l2" or "none"')
     flat = cam.flatten(1)
     scale = flat.amax(dim=1) if by == "max" else torch.linalg.vector_norm(flat, dim=1)
-    return cam / scale.clamp_min(eps)[:, None, None]
+    return cam / scale.clamp_min(1e-8)[:, None, None]
 
 
 def upsample(cam: Float[Tensor, "b h w"], size: tuple[int, int]) -> Float[Tensor, "b p q"]:
@@ -80,6 +78,15 @@ def upsample(cam: Float[Tensor, "b h w"], size: tuple[int, int]) -> Float[Tensor
     if tuple(cam.shape[1:]) == tuple(size):
         return cam
     return F.interpolate(cam[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
+
+
+def require_one_size(maps: Tensor, masks: Tensor) -> None:
+    """Raise ValueError where maps and masks differ in shape: they would be broadcast."""
+    if maps.shape != masks.shape:
+        raise ValueError(
+            f"maps are {tuple(maps.shape)} and masks {tuple(masks.shape)}; "
+            "bring them to one size with explain.upsample"
+        )
 
 
 def image_times_cam(

@@ -3,32 +3,36 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 import torch
 from jaxtyping import Bool, Float, Int
 from sklearn.linear_model import LogisticRegression
 from sklearn.manifold import TSNE
-from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from sklearn.neighbors import NearestNeighbors
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
+from xbl_kit.explain import require_one_size
+
+Numbers = Int[Tensor, " n"]
 PROBES = {
     "linear": lambda seed: LogisticRegression(max_iter=1000),
     "mlp": lambda seed: MLPClassifier((32,), early_stopping=True, random_state=seed),
 }
 
 
-def accuracy(prediction: Int[Tensor, " n"], label: Int[Tensor, " n"]) -> float:
+def accuracy(prediction: Numbers, label: Numbers) -> float:
     """Share of right predictions; NaN for none."""
     return (prediction == label).double().mean().item()
 
 
 def group_accuracy(
-    prediction: Int[Tensor, " n"],
-    label: Int[Tensor, " n"],
-    confounders: Mapping[str, Int[Tensor, " n"]],
+    prediction: Numbers,
+    label: Numbers,
+    confounders: Mapping[str, Numbers],
     *,
     classes: Sequence[str],
     levels: Mapping[str, Sequence[str]],
@@ -37,24 +41,18 @@ def group_accuracy(
 
     An image whose level of a factor is not known (-1) is listed under level "unknown".
     """
-    columns = [[classes[i] for i in label.tolist()]] + [
-        [levels[factor][i] if i >= 0 else "unknown" for i in values.tolist()]
-        for factor, values in confounders.items()
-    ]
-    names = ["/".join(parts) for parts in zip(*columns, strict=True)]
-    right = (prediction == label).tolist()
-    groups: dict[str, list[bool]] = {name: [] for name in sorted(set(names))}
-    for name, is_right in zip(names, right, strict=True):
-        groups[name].append(is_right)
-    return {name: {"n": len(r), "accuracy": sum(r) / len(r)} for name, r in groups.items()}
+    columns = [[classes[i] for i in label.tolist()]]
+    for factor, level in confounders.items():
+        names = [*levels[factor], "unknown"]  # which is where -1 points
+        columns.append([names[i] for i in level.tolist()])
+    right = pd.Series((prediction == label).tolist(), map("/".join, zip(*columns, strict=True)))
+    groups = right.groupby(level=0).agg(["size", "mean"])
+    return {name: {"n": int(n), "accuracy": float(a)} for name, n, a in groups.itertuples()}
 
 
 def group_numbers(
-    label: Int[Tensor, " n"],
-    confounders: Mapping[str, Int[Tensor, " n"]],
-    *,
-    levels: Mapping[str, Sequence[str]],
-) -> Int[Tensor, " n"]:
+    label: Numbers, confounders: Mapping[str, Numbers], *, levels: Mapping[str, Sequence[str]]
+) -> Numbers:
     """The number of each image's group, a class with a level of every factor; -1 where a level
     is not known, so that no group can be told."""
     number, known = label.clone(), torch.ones_like(label, dtype=torch.bool)
@@ -63,9 +61,7 @@ def group_numbers(
     return torch.where(known, number, -1)
 
 
-def worst_group(
-    prediction: Int[Tensor, " n"], label: Int[Tensor, " n"], group: Int[Tensor, " n"]
-) -> tuple[float, int]:
+def worst_group(prediction: Numbers, label: Numbers, group: Numbers) -> tuple[float, int]:
     """The lowest accuracy of any group (Sagawa et al. 2020), and how many images that group has.
 
     `group` numbers each image's group (`group_numbers`). Groups without images, and images of no
@@ -77,9 +73,7 @@ def worst_group(
     return lowest.mean().item(), len(lowest)
 
 
-def worst_group_accuracy(
-    prediction: Int[Tensor, " n"], label: Int[Tensor, " n"], group: Int[Tensor, " n"]
-) -> float:
+def worst_group_accuracy(prediction: Numbers, label: Numbers, group: Numbers) -> float:
     """The lowest accuracy of any group, without its size: see `worst_group`."""
     return worst_group(prediction, label, group)[0]
 
@@ -94,7 +88,7 @@ def activation_precision(
 
     Raises ValueError for shapes that differ or a tau outside (0, 1].
     """
-    _check_maps(cams, masks)
+    require_one_size(cams, masks)
     if not 0 < tau <= 1:
         raise ValueError(f"tau={tau}: expected a share in (0, 1], as 0.05 for the top 5 %")
     if not len(cams):
@@ -117,36 +111,27 @@ def region_share(cams: Float[Tensor, "n h w"], masks: Bool[Tensor, "n p q"]) -> 
 
     Raises ValueError for shapes that differ.
     """
-    _check_maps(cams, masks)
+    require_one_size(cams, masks)
     return (cams * masks).sum(dim=(1, 2)) / cams.sum(dim=(1, 2))
-
-
-def _check_maps(cams: Tensor, masks: Tensor) -> None:
-    if cams.shape != masks.shape:
-        raise ValueError(
-            f"maps are {tuple(cams.shape)} and masks {tuple(masks.shape)}; "
-            "bring them to one size with explain.upsample"
-        )
 
 
 def probe(
     features: Float[Tensor, "n d"],
-    level: Int[Tensor, " n"],
+    level: Numbers,
     *,
-    patient: Int[Tensor, " n"] | None = None,
+    patient: Numbers | None = None,
     kind: str = "linear",
-    folds: int = 2,
     permutations: int = 40,
     seed: int = 0,
 ) -> dict[str, float]:
     """How well a classifier fitted on the features tells a factor's level on other patients.
 
-    {"accuracy": share right, each image scored by the fold it was not in, "null_95": 95th
-    percentile of the same with the levels shuffled}. Give it data in which the factor is balanced
-    in every class: else telling the class tells the factor. `kind` is "linear" (logistic
+    {"accuracy": share right, each half of the patients scored by a fit on the other, "null_95":
+    95th percentile of the same with the levels shuffled}. Give it data in which the factor is
+    balanced in every class: else telling the class tells the factor. `kind` is "linear" (logistic
     regression) or "mlp" (32 units). Images without a known level (-1) are left out.
 
-    Raises ValueError for another kind, or levels of which one has fewer patients than folds.
+    Raises ValueError for another kind, or levels of which one has fewer than two patients.
     """
     if kind not in PROBES:
         raise ValueError(f"kind={kind!r}: expected one of {', '.join(PROBES)}")
@@ -154,17 +139,13 @@ def probe(
     x, y = features[known].detach().cpu().float().numpy(), level[known].cpu().numpy()
     groups = np.arange(len(y)) if patient is None else patient[known].cpu().numpy()
     patients = [len(np.unique(groups[y == value])) for value in np.unique(y)]
-    if len(patients) < 2 or min(patients) < folds:
-        raise ValueError(f"levels with {patients} patients: expected 2 levels, {folds} each")
-    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    parts = list(splitter.split(x, y, groups))
+    if len(patients) < 2 or min(patients) < 2:
+        raise ValueError(f"levels with {patients} patients: expected 2 levels, 2 each")
+    halves = StratifiedGroupKFold(2, shuffle=True, random_state=seed).split(x, y, groups)
+    halves, model = list(halves), make_pipeline(StandardScaler(), PROBES[kind](seed))
 
     def score(y: np.ndarray) -> float:
-        right = 0
-        for fit, held_out in parts:
-            model = make_pipeline(StandardScaler(), PROBES[kind](seed)).fit(x[fit], y[fit])
-            right += (model.predict(x[held_out]) == y[held_out]).sum()
-        return float(right / len(y))
+        return float((cross_val_predict(model, x, y, cv=halves) == y).mean())
 
     generator = np.random.default_rng(seed)
     null = [score(generator.permutation(y)) for _ in range(permutations)]
@@ -172,7 +153,7 @@ def probe(
 
 
 def neighbour_purity(
-    features: Float[Tensor, "n d"], level: Int[Tensor, " n"], *, k: int = 10
+    features: Float[Tensor, "n d"], level: Numbers, *, k: int = 10
 ) -> dict[str, float]:
     """{"purity": mean share of the k nearest neighbours that have an image's own level, "chance"}.
 
@@ -181,7 +162,7 @@ def neighbour_purity(
     """
     if len(level) <= k:
         raise ValueError(f"{len(level)} images: expected more than k={k}")
-    x = StandardScaler().fit_transform(features.detach().cpu().float().numpy())
+    x = _standardised(features)
     _, near = NearestNeighbors(n_neighbors=k).fit(x).kneighbors()  # an image is not its own
     y = level.cpu().numpy()
     counts = np.unique(y, return_counts=True)[1]
@@ -198,6 +179,10 @@ def tsne(features: Float[Tensor, "n d"], *, seed: int = 0) -> Float[Tensor, "n 2
     """
     if len(features) < 5:
         raise ValueError(f"{len(features)} images: expected at least 5")
-    x = StandardScaler().fit_transform(features.detach().cpu().float().numpy())
+    x = _standardised(features)
     plane = TSNE(perplexity=min(30, len(x) / 4), init="pca", random_state=seed).fit_transform(x)
     return torch.from_numpy(plane)
+
+
+def _standardised(features: Tensor) -> np.ndarray:
+    return StandardScaler().fit_transform(features.detach().cpu().float().numpy())

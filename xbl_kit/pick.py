@@ -28,10 +28,12 @@ def region_pixels(batch: Batch, region: str | Box) -> Bool[Tensor, "b h w"]:
                 "name one of them or a box: left,top,right,bottom in shares of the image"
             )
         return batch.masks[region]
-    left, top, right, bottom = _check_box(region)
-    height, width = batch.image.shape[2:]
-    y = (torch.arange(height) + 0.5) / height
-    x = (torch.arange(width) + 0.5) / width
+    if not (len(region) == 4 and all(0 <= region[i] < region[i + 2] <= 1 for i in (0, 1))):
+        raise ValueError(
+            f"region {tuple(region)}: expected left < right and top < bottom, all between 0 and 1"
+        )
+    left, top, right, bottom = region
+    y, x = ((torch.arange(n) + 0.5) / n for n in batch.image.shape[2:])
     box = ((y > top) & (y < bottom))[:, None] & ((x > left) & (x < right))[None]
     return box.expand(len(batch.image), -1, -1)
 
@@ -54,14 +56,10 @@ def pick_automatically(
 
     Raises ValueError where too few right predictions have a map.
     """
-    share = torch.cat(
-        [
-            region_share(upsample(maps, tuple(batch.image.shape[2:])), region_pixels(batch, region))
-            for maps, batch in zip(
-                cam.split(64), map(data.__getitem__, rows.split(64)), strict=True
-            )
-        ]
-    )
+    size, shares = tuple(data.images.shape[1:]), []
+    for maps, some in zip(cam.split(64), rows.split(64), strict=True):
+        shares.append(region_share(upsample(maps, size), region_pixels(data[some], region)))
+    share = torch.cat(shares)
     label = data.label[rows]
     usable = (predicted == label) & ~share.isnan()
     order = share.argsort()
@@ -90,17 +88,4 @@ def explained(
 ) -> Explained:
     """The images, maps, rows and class names of some of `rows`, numbered by `at`."""
     batch = data[rows[at]]
-    return Explained(
-        image=batch.image,
-        cam=cam[at],
-        index=tuple(batch.index.tolist()),
-        label=tuple(data.classes[i] for i in batch.label.tolist()),
-    )
-
-
-def _check_box(box: Box) -> Box:
-    if len(box) != 4 or not (0 <= box[0] < box[2] <= 1 and 0 <= box[1] < box[3] <= 1):
-        raise ValueError(
-            f"region {tuple(box)}: expected left < right and top < bottom, all between 0 and 1"
-        )
-    return box
+    return Explained.of(batch.image, cam[at], batch.index, batch.label, data.classes)

@@ -15,8 +15,10 @@ from matplotlib.figure import Figure
 from pandas import DataFrame
 from torch import Tensor
 
+from xbl_kit.explain import normalise
+
 # Perceptually even, and readable for the colour-blind: never "jet".
-MAP_COLOURS = "inferno"
+MAP_COLOURS = colormaps["inferno"]
 
 
 def show(figure: Figure, alt: str) -> None:
@@ -35,6 +37,12 @@ def _png(figure: Figure) -> bytes:
     return small.getvalue()
 
 
+def panels(width: float, height: float, rows: int, columns: int, **options) -> tuple:
+    """A figure of so many inches that no notebook shows by itself, and its array of axes."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False, **options)
+
+
 def live_curves() -> Callable[[dict], None]:
     """An `on_epoch` for `train.fit` that draws all losses in the notebook, epoch by epoch."""
     from IPython.display import Image, display  # only where there is a notebook
@@ -44,12 +52,9 @@ def live_curves() -> Callable[[dict], None]:
 
     def draw(record: dict) -> None:
         history.append(record)
-        losses = list(record["train"])
-        figure = Figure(figsize=(3.6 * len(losses), 2.6), layout="constrained")
-        epochs = [past["epoch"] for past in history]
-        for axes, loss in zip(
-            figure.subplots(1, len(losses), squeeze=False)[0], losses, strict=True
-        ):
+        losses, epochs = list(record["train"]), [past["epoch"] for past in history]
+        figure, cells = panels(3.6 * len(losses), 2.6, 1, len(losses))
+        for axes, loss in zip(cells[0], losses, strict=True):
             for part, style in (("train", "-"), ("val", "--")):
                 values = [past[part][loss] for past in history]
                 axes.plot(epochs, values, style, marker=".", label=part)
@@ -69,20 +74,23 @@ def overlay(
     cam: Float[Tensor, "h w"] | None = None,
     mask: Bool[Tensor, "h w"] | None = None,
     *,
-    opacity: float = 0.55,
     title: str = "",
 ) -> None:
     """Draw an image, a heat map over it (clear where it is zero), and the outline of a mask."""
     axes.imshow(image.numpy(), cmap="gray", vmin=0, vmax=1)
     if cam is not None:
-        strength = (cam / cam.max().clamp_min(1e-8)).numpy()
-        coloured = colormaps[MAP_COLOURS](strength)
-        coloured[..., 3] = opacity * np.sqrt(strength)
-        axes.imshow(coloured)
+        axes.imshow(heat(normalise(cam[None])[0].numpy()))
     if mask is not None and mask.any():
         axes.contour(mask.numpy(), levels=[0.5], colors="#56b4e9", linewidths=1)
     axes.set_title(title, fontsize=10)
     axes.set_axis_off()
+
+
+def heat(strength: np.ndarray) -> np.ndarray:
+    """Colours (..., 4) from 0 to 1 of a map that lies in [0, 1]: clear where it is zero."""
+    coloured = MAP_COLOURS(strength)
+    coloured[..., 3] = 0.55 * np.sqrt(strength)
+    return coloured
 
 
 def gallery(
@@ -100,9 +108,8 @@ def gallery(
     if not len(images):
         raise ValueError("there is no image to draw")
     rows = -(-len(images) // columns)
-    figure = Figure(figsize=(2.6 * columns, 2.9 * rows), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False).flat
-    for cell, image, cam, mask, title in zip_longest(axes, images, cams, masks, titles):
+    figure, axes = panels(2.6 * columns, 2.9 * rows, rows, columns)
+    for cell, image, cam, mask, title in zip_longest(axes.flat, images, cams, masks, titles):
         cell.set_axis_off()
         if image is not None:
             overlay(cell, image, cam, mask, title=title or "")
@@ -121,8 +128,8 @@ def map_grid(
 
     `titles` name the images, `notes` what each model says of them.
     """
-    figure = Figure(figsize=(2.2 * (1 + len(cams)), 2.35 * len(images)), layout="constrained")
-    axes = figure.subplots(len(images), 1 + len(cams), squeeze=False)
+    rows, columns = len(images), 1 + len(cams)
+    figure, axes = panels(2.2 * columns, 2.35 * rows, rows, columns)
     for row, line in enumerate(axes):
         mask = None if masks is None else masks[row]
         overlay(line[0], images[row, 0], mask=mask, title=titles[row] if titles else "")
@@ -136,15 +143,10 @@ def split_bars(
     values: Mapping[str, Mapping[str, float | None]], *, ylabel: str, chance: float | None = None
 ) -> Figure:
     """Bars of {model: {split: value}}, grouped by split, with a line at the chance level."""
-    rows = [
-        {"model": model, "split": split, ylabel: np.nan if value is None else value}
-        for model, splits in values.items()
-        for split, value in splits.items()
-    ]
-    columns = {name: [row[name] for row in rows] for name in ("model", "split", ylabel)}
-    figure = Figure(figsize=(7, 3.2), layout="constrained")
-    axes = figure.subplots()
-    sns.barplot(columns, x="split", y=ylabel, hue="model", palette="colorblind", ax=axes)
+    table = DataFrame(values).astype(float).rename_axis("split").reset_index()
+    long = table.melt("split", var_name="model", value_name=ylabel)
+    figure, [[axes]] = panels(7, 3.2, 1, 1)
+    sns.barplot(long, x="split", y=ylabel, hue="model", palette="colorblind", ax=axes)
     for bars in axes.containers:
         axes.bar_label(bars, fmt="{:.2f}", fontsize=8)
     if chance is not None:
@@ -159,11 +161,11 @@ def share_maps(tables: Mapping[str, DataFrame]) -> Figure:
     """One panel a table of P(level | label), a row a label: rows that differ are a bias."""
     widths = [table.shape[1] for table in tables.values()]
     height = 1.2 + 0.45 * max(len(table) for table in tables.values())
-    figure = Figure(figsize=(2 + 0.9 * sum(widths), height), layout="constrained")
-    panels = figure.subplots(1, len(tables), squeeze=False, sharey=True, width_ratios=widths)[0]
-    for axes, (name, table) in zip(panels, tables.items(), strict=True):
-        options = {"vmin": 0, "vmax": 1, "cmap": "cividis", "cbar": False}
-        sns.heatmap(table, annot=True, fmt=".2f", linewidths=1, ax=axes, **options)
+    options = {"sharey": True, "width_ratios": widths}
+    figure, cells = panels(2 + 0.9 * sum(widths), height, 1, len(tables), **options)
+    look = {"vmin": 0, "vmax": 1, "cmap": "cividis", "cbar": False, "linewidths": 1}
+    for axes, (name, table) in zip(cells[0], tables.items(), strict=True):
+        sns.heatmap(table, annot=True, fmt=".2f", ax=axes, **look)
         axes.set(title=name, xlabel="", ylabel="")
         axes.tick_params(axis="y", rotation=0)
         axes.set_xticks(axes.get_xticks(), table.columns, rotation=30, ha="right")
@@ -180,17 +182,14 @@ def scatter(
 
     `columns` are {name: (names of the levels, each point's level)}; the axes have no unit.
     """
-    figure = Figure(figsize=(3 * len(columns), 4), layout="constrained")
-    for axes, (name, (levels, of_point)) in zip(
-        figure.subplots(1, len(columns), squeeze=False)[0], columns.items(), strict=True
-    ):
+    figure, cells = panels(3 * len(columns), 4, 1, len(columns))
+    below = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "ncols": 2, "frameon": False}
+    for axes, (name, (levels, of_point)) in zip(cells[0], columns.items(), strict=True):
         colours = sns.color_palette("colorblind", len(levels))
         for number, level in enumerate(levels):
             x, y = points[of_point == number].T.numpy()
             axes.scatter(x, y, s=5, color=colours[number], linewidths=0, label=level)
         axes.set(title=name, xticks=[], yticks=[], box_aspect=1)
-        axes.legend(
-            loc="upper center", bbox_to_anchor=(0.5, 0), ncols=2, frameon=False, markerscale=3
-        )
+        axes.legend(**below, markerscale=3)
     figure.suptitle(title)
     return figure

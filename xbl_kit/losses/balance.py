@@ -6,18 +6,22 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from xbl_kit.losses.dependence import wide
+
 
 def gradient_norms(losses: Sequence[Tensor], shared: Tensor) -> Float[Tensor, " n"]:
     """Norm of the gradient of each scalar loss at the features `shared`; 0 for one without a path.
 
     The graph is kept, so that the losses can still be added up and sent backward.
     """
-    norms = [torch.zeros((), device=shared.device) for _ in losses]
-    for i, loss in enumerate(losses):
-        if loss.requires_grad:
-            (g,) = torch.autograd.grad(loss, shared, retain_graph=True, allow_unused=True)
-            norms[i] = norms[i] if g is None else torch.linalg.vector_norm(g.float())
-    return torch.stack(norms)
+
+    def norm(loss: Tensor) -> Tensor:
+        if not loss.requires_grad:
+            return torch.zeros((), device=shared.device)
+        (g,) = torch.autograd.grad(loss, shared, retain_graph=True, materialize_grads=True)
+        return torch.linalg.vector_norm(g.float())
+
+    return torch.stack([norm(loss) for loss in losses])
 
 
 def clip_scale(class_loss: Tensor, information: Tensor, shared: Tensor) -> Float[Tensor, ""]:
@@ -93,5 +97,4 @@ class AttentionWeighter(nn.Module):
     ) -> Float[Tensor, " n"]:
         query, keys = target @ self.query, factors @ self.key
         similarity = (query * keys).sum(dim=2) / self.query.shape[1] ** 0.5
-        wide = torch.promote_types(similarity.dtype, torch.float32)
-        return similarity.softmax(dim=0, dtype=wide).mean(dim=1)
+        return wide(similarity).softmax(dim=0).mean(dim=1)

@@ -11,19 +11,28 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+Parts = Float[Tensor, "m b d"]
+Label = Int[Tensor, " b"] | None
+# Bound on |log variance| of CLUB in nats.
+LIMIT = 6.0
+
+
+def wide(tensor: Tensor) -> Tensor:
+    """In float32 at least: sums over pairs are too much for half precision."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
 
 class Club(nn.Module):
     """CLUB, an upper bound of I(X; Z) in nats (Cheng et al. 2020, eq. 7 and 13).
 
     E_joint[log q(z|x)] - E_marginals[log q(z|x)] over all N(N-1) pairs, at the cost of N, since q
     is a normal distribution N(mu(x), diag exp(s(x))). The upper bound holds where q is p(z|x);
-    maximise `log_likelihood` on the same features first. s is bounded by +-`limit` nats, so that no
+    maximise `log_likelihood` on the same features first. s is bounded by +-6 nats, so that no
     variance vanishes. It is no estimate: for normals of correlation r it is r^2 / (1 - r^2).
     """
 
-    def __init__(self, x_size: int, z_size: int, *, hidden: int = 400, limit: float = 6.0):
+    def __init__(self, x_size: int, z_size: int, *, hidden: int = 400):
         super().__init__()
-        self.limit = limit
         self.network = nn.Sequential(
             nn.Linear(x_size, hidden), nn.ReLU(), nn.Linear(hidden, 2 * z_size)
         )
@@ -33,7 +42,7 @@ class Club(nn.Module):
         if len(x) < 2:
             raise ValueError(f"b={len(x)} samples: mutual information needs at least 2")
         mean, log_variance = self._normal(x)
-        z = _wide(z)
+        z = wide(z)
         own = (z - mean).square()
         all_z = z.var(dim=0, correction=0) + (z.mean(dim=0) - mean).square()
         difference = (all_z - own) / (2 * log_variance.exp())
@@ -42,12 +51,12 @@ class Club(nn.Module):
     def log_likelihood(self, x: Float[Tensor, "b d"], z: Float[Tensor, "b e"]) -> Float[Tensor, ""]:
         """Mean log q(z|x) in nats, which these parameters maximise."""
         mean, log_variance = self._normal(x)
-        square = (_wide(z) - mean).square() / log_variance.exp()
+        square = (wide(z) - mean).square() / log_variance.exp()
         return -0.5 * (square + log_variance + math.log(2 * math.pi)).sum(dim=1).mean()
 
     def _normal(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        mean, raw = _wide(self.network(x)).chunk(2, dim=1)
-        return mean, self.limit * torch.tanh(raw / self.limit)
+        mean, raw = wide(self.network(x)).chunk(2, dim=1)
+        return mean, LIMIT * torch.tanh(raw / LIMIT)
 
 
 class Clubs(nn.Module):
@@ -65,22 +74,16 @@ class Clubs(nn.Module):
         seen = size + (classes if classes > 1 else 0)
         self.each = nn.ModuleList(Club(seen, size, hidden=hidden) for _ in self.pairs)
 
-    def forward(
-        self, parts: Float[Tensor, "m b d"], label: Int[Tensor, " b"] | None = None
-    ) -> Float[Tensor, " p"]:
+    def forward(self, parts: Parts, label: Label = None) -> Float[Tensor, " p"]:
         """The bounds in nats; a class with fewer than two samples is left out."""
         sides, total = self._sides(parts, label), 0 * parts.sum() * parts.new_ones(len(self.pairs))
-        rows = [slice(None)] if self.classes == 1 else [label == y for y in label.unique()]
-        for some in rows:
-            n = parts[0, some].shape[0]
-            if n > 1:
+        for some in [slice(None)] if self.classes == 1 else [label == y for y in label.unique()]:
+            if (n := parts[0, some].shape[0]) > 1:
                 bounds = [club(x[some], z[some]) for club, x, z in sides]
                 total = total + torch.stack(bounds) * n / parts.shape[1]
         return total
 
-    def log_likelihood(
-        self, parts: Float[Tensor, "m b d"], label: Int[Tensor, " b"] | None = None
-    ) -> Float[Tensor, " p"]:
+    def log_likelihood(self, parts: Parts, label: Label = None) -> Float[Tensor, " p"]:
         """Mean log q in nats, which these parameters maximise."""
         return torch.stack([q.log_likelihood(x, z) for q, x, z in self._sides(parts, label)])
 
@@ -95,31 +98,25 @@ class Clubs(nn.Module):
 
 
 def hsic(
-    x: Float[Tensor, "*#p b d"],
-    z: Float[Tensor, "*#p b e"],
-    *,
-    bandwidth: float | None = None,
-    unbiased: bool = True,
+    x: Float[Tensor, "*#p b d"], z: Float[Tensor, "*#p b e"], *, bandwidth: float | None = None
 ) -> Float[Tensor, "..."]:
     """Hilbert-Schmidt independence criterion, Gaussian kernels exp(-d^2 / (2 bandwidth^2)).
 
-    `unbiased` is Song et al. 2012, eq. 5 (mean 0 at independence, can be negative); otherwise
-    tr(KHLH) / N^2 (Gretton et al. 2007). The default bandwidth is the batch's median distance on
-    each side, without a gradient. No unit. Any first dimensions are pairs of their own.
+    Unbiased (Song et al. 2012, eq. 5): its mean is 0 at independence, and it can be negative. The
+    default bandwidth is the batch's median distance on each side, without a gradient. No unit. Any
+    first dimensions are pairs of their own.
 
     Raises ValueError for fewer than four samples.
     """
     n = x.shape[-2]
     if n < 4:
         raise ValueError(f"b={n} samples: HSIC needs at least 4")
-    a, b = (_kernel(_distances(side), bandwidth) for side in (x, z))
-    if not unbiased:
-        return (_centred(a) * _centred(b)).mean(dim=(-2, -1))
-    off = 1 - torch.eye(n, dtype=a.dtype, device=a.device)
-    rows_a, rows_b = (a * off).sum(dim=-1), (b * off).sum(dim=-1)
+    off = 1 - torch.eye(n, device=x.device)
+    a, b = (_kernel(_distances(side), bandwidth) * off for side in (x, z))
+    rows_a, rows_b = a.sum(dim=-1), b.sum(dim=-1)
     sums = rows_a.sum(dim=-1) * rows_b.sum(dim=-1) / ((n - 1) * (n - 2))
     sums = sums - 2 / (n - 2) * (rows_a * rows_b).sum(dim=-1)
-    return ((a * b * off).sum(dim=(-2, -1)) + sums) / (n * (n - 3))
+    return ((a * b).sum(dim=(-2, -1)) + sums) / (n * (n - 3))
 
 
 def distance_correlation(
@@ -149,7 +146,7 @@ def _covariance(a: Tensor, b: Tensor) -> Tensor:
 
 def _distances(x: Tensor) -> Tensor:
     # The faster way over products is off by 1e-3 near 0, where the root has no slope to spare.
-    return torch.cdist(_wide(x), _wide(x), compute_mode="donot_use_mm_for_euclid_dist")
+    return torch.cdist(wide(x), wide(x), compute_mode="donot_use_mm_for_euclid_dist")
 
 
 def _kernel(distances: Tensor, bandwidth: float | None) -> Tensor:
@@ -157,12 +154,3 @@ def _kernel(distances: Tensor, bandwidth: float | None) -> Tensor:
         median = distances.detach().flatten(-2).median(dim=-1).values[..., None, None]
         bandwidth = median.clamp_min(torch.finfo(distances.dtype).eps)
     return (-0.5 * (distances / bandwidth).square()).exp()
-
-
-def _centred(matrix: Tensor) -> Tensor:
-    middle = matrix - matrix.mean(dim=-2, keepdim=True) - matrix.mean(dim=-1, keepdim=True)
-    return middle + matrix.mean(dim=(-2, -1), keepdim=True)
-
-
-def _wide(tensor: Tensor) -> Tensor:
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

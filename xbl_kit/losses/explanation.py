@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from xbl_kit.explain import require_one_size
+
 
 def exemplar_triplet_loss(
     explanation: Float[Tensor, "b h w"],
@@ -25,22 +27,17 @@ def exemplar_triplet_loss(
 
     Raises ValueError where the sizes differ.
     """
-    sizes = {tuple(maps.shape[1:]) for maps in (explanation, good, bad)}
-    if len(sizes) > 1:
+    triplet = (explanation, good, bad)
+    if len(sizes := {tuple(maps.shape[1:]) for maps in triplet}) > 1:
         raise ValueError(f"explanation, good and bad must have one size, got {sorted(sizes)}")
+    flat = [maps.flatten(1) for maps in triplet]
     return F.triplet_margin_with_distance_loss(
-        explanation.flatten(1),
-        good.flatten(1),
-        bad.flatten(1),
-        distance_function=_mean_distance,
-        margin=margin,
-        reduction=reduction,
+        *flat, distance_function=_mean_distance, margin=margin, reduction=reduction
     )
 
 
 def _mean_distance(one: Tensor, many: Tensor) -> Tensor:
-    distances = [torch.linalg.vector_norm(one - other, dim=1) for other in many]
-    return torch.stack(distances).mean(dim=0)
+    return torch.stack([torch.linalg.vector_norm(one - other, dim=1) for other in many]).mean(dim=0)
 
 
 def mask_loss(cam: Float[Tensor, "b h w"], wrong: Bool[Tensor, "b p q"]) -> Float[Tensor, ""]:
@@ -51,7 +48,7 @@ def mask_loss(cam: Float[Tensor, "b h w"], wrong: Bool[Tensor, "b p q"]) -> Floa
 
     Raises ValueError where the shapes differ.
     """
-    _same_shape(cam, wrong)
+    require_one_size(cam, wrong)
     return (cam * wrong).mean()
 
 
@@ -63,13 +60,5 @@ def right_reasons_loss(
 
     Raises ValueError where the shapes differ.
     """
-    _same_shape(gradient, wrong)
+    require_one_size(gradient, wrong)
     return (gradient * wrong).square().sum(dim=(1, 2)).mean()
-
-
-def _same_shape(maps: Tensor, wrong: Tensor) -> None:
-    if maps.shape != wrong.shape:
-        raise ValueError(
-            f"maps are {tuple(maps.shape)} and masks {tuple(wrong.shape)}; "
-            "bring them to one size with explain.upsample"
-        )

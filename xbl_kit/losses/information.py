@@ -3,20 +3,24 @@
 import copy
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from xbl_kit.losses.dependence import Label, wide
+
+Weight = Float[Tensor, " b"] | None
 # Elements of the B x B x hidden activation worked on at once; on a processor, what a cache holds.
 CHUNK = {"cpu": 2**20, "gpu": 2**26}
+EVERY = 50  # steps of a fit between two looks at the held-out samples
 
 
 def donsker_varadhan(
-    scores: Float[Tensor, "*p b b"], *, weight: Float[Tensor, " b"] | None = None
+    scores: Float[Tensor, "*p b b"], *, weight: Weight = None
 ) -> Float[Tensor, "*p"]:
     """E_joint[T] - log E_marginals[exp T] <= I(X; Z) in nats (Belghazi et al. 2018, eq. 5-6).
 
@@ -26,34 +30,24 @@ def donsker_varadhan(
 
     Raises ValueError for fewer than two samples.
     """
-    x, z = _combinations(scores.shape[-1], None, scores.device)
-    joint, log_mean = _terms(scores, x, z, weight)
+    joint, log_mean = _terms(scores, weight, None)
     return joint - log_mean
 
 
-def _combinations(n: int, negatives: int | None, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Which x and which z each score is of: (x, z) as n x n, or z shifted by 0 to `negatives`."""
-    rows = torch.arange(n, device=device)
-    if negatives is None:
-        return rows[:, None].expand(n, n), rows.expand(n, n)
-    # Cyclic shifts of a shuffled batch are random pairs without a fixed point, and need no RNG.
-    shifts = torch.arange(min(negatives, n - 1) + 1, device=device)[:, None]
-    return rows.expand(len(shifts), n), (rows + shifts) % n
-
-
-def _terms(scores: Tensor, x: Tensor, z: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
+def _terms(scores: Tensor, weight: Tensor | None, negatives: int | None) -> tuple[Tensor, Tensor]:
+    """E_joint[T] and log E_marginals[exp T] of scores (x, z), or (shift, x) up to `negatives`."""
     if (n := scores.shape[-1]) < 2:
         raise ValueError(f"b={n} samples: mutual information needs at least 2")
-    scores = _wide(scores)
+    scores = wide(scores)
     weight = scores.new_ones(n) if weight is None else weight.to(scores.dtype)
+    rows = torch.arange(n, device=scores.device)
+    # Cyclic shifts of a shuffled batch are random pairs without a fixed point, and need no RNG.
+    shifted = (rows + rows[: scores.shape[-2], None]) % n
+    x, z = (rows[:, None], rows) if negatives is None else (rows, shifted)
     own = torch.where(x == z, weight[x], 0)
     pair = torch.where(x == z, 0, weight[x] * weight[z])
     joint = (scores * own).sum(dim=(-2, -1)) / own.sum()
     return joint, (scores + pair.log()).flatten(-2).logsumexp(-1) - pair.sum().log()
-
-
-def _wide(tensor: Tensor) -> Tensor:
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 class _Linears(nn.Module):
@@ -123,11 +117,7 @@ class Mine(nn.Module):
         self.register_buffer("log_mean", torch.full((n, classes), -math.inf))
 
     def forward(
-        self,
-        parts: Sequence[Tensor] | Tensor,
-        label: Int[Tensor, " b"] | None = None,
-        *,
-        weight: Float[Tensor, " b"] | None = None,
+        self, parts: Sequence[Tensor] | Tensor, label: Label = None, *, weight: Weight = None
     ) -> Float[Tensor, " p"]:
         """The bound of every pair; `weight` as in `donsker_varadhan`, `label` if `classes` > 1.
 
@@ -135,13 +125,11 @@ class Mine(nn.Module):
         bound is 0. Raises ValueError for parts wider than `size` or a missing `label`.
         """
         sides = self._embed(parts, label)
-        if weight is None:
-            weight = torch.ones(sides.shape[1], device=sides.device)
-        rows = [torch.arange(sides.shape[1], device=sides.device)]
-        if self.classes > 1:
-            rows = [(label == y).nonzero().squeeze(1) for y in range(self.classes)]
+        weight = torch.ones(sides.shape[1], device=sides.device) if weight is None else weight
+        label = torch.zeros_like(weight) if self.classes == 1 else label
+        rows = [(label == y).nonzero().squeeze(1) for y in range(self.classes)]
         used = [(y, r, weight[r].sum()) for y, r in enumerate(rows) if (weight[r] > 0).sum() > 1]
-        nothing = 0 * _wide(sides).sum(dim=(1, 2)).view(2, -1).sum(dim=0)
+        nothing = 0 * wide(sides).sum(dim=(1, 2)).view(2, -1).sum(dim=0)
         bounds = [share * self._bound(sides[:, r], weight[r], y) for y, r, share in used]
         return sum(bounds, nothing) / max(sum(share for *_, share in used), 1e-12)
 
@@ -164,28 +152,24 @@ class Mine(nn.Module):
 
     def _scores(self, sides: Tensor) -> Tensor:
         layers = [t.unbind() for layer in (*self.both, self.score) for t in layer.parameters()]
+        pairs = zip(*sides.chunk(2), *layers, strict=True)
         # Pair by pair, so that z and its gradient stay in the cache as well.
-        return torch.stack(
-            [self._of_pair(*pair) for pair in zip(*sides.chunk(2), *layers, strict=True)]
-        )
+        return torch.stack([self._of_pair(*pair) for pair in pairs])
 
     def _of_pair(self, x: Tensor, z: Tensor, *layers: Tensor) -> Tensor:
         step = max(1, CHUNK["cpu" if x.device.type == "cpu" else "gpu"] // x.numel())
         if self.negatives is None:
             chunks = [(rows[:, None], z) for rows in x.split(step)]
         else:
-            shifts = torch.arange(min(self.negatives, len(x) - 1) + 1)
-            chunks = [
-                (x[None], torch.stack([z.roll(-s, dims=0) for s in some.tolist()]))
-                for some in shifts.split(step)
-            ]
+            shifts = torch.arange(min(self.negatives, len(x) - 1) + 1).split(step)
+            shifted = [torch.stack([z.roll(-s, dims=0) for s in some.tolist()]) for some in shifts]
+            chunks = [(x[None], some) for some in shifted]
         # Recomputing a chunk is cheaper than writing it to memory and reading it back.
         again = {"use_reentrant": False, "preserve_rng_state": False}
         return torch.cat([checkpoint(_join, *chunk, *layers, **again) for chunk in chunks])
 
     def _bound(self, sides: Tensor, weight: Tensor, y: int) -> Tensor:
-        x, z = _combinations(sides.shape[1], self.negatives, sides.device)
-        joint, log_mean = _terms(self._scores(sides), x, z, weight)
+        joint, log_mean = _terms(self._scores(sides), weight, self.negatives)
         if self.decay is None:
             return joint - log_mean
         old, new = self.log_mean[:, y], log_mean.detach()
@@ -202,30 +186,25 @@ def held_out_information(
     train: Sequence[Tensor] | Tensor,
     test: Sequence[Tensor] | Tensor,
     *,
-    pairs: Sequence[tuple[int, int]] = ((0, 1),),
     labels: tuple[Tensor, Tensor] | None = None,
     weights: tuple[Tensor, Tensor] | None = None,
     steps: int = 600,
     batch_size: int = 256,
-    negatives: int = 8,
     lr: float = 1e-3,
-    every: int = 50,
     seed: int = 0,
     **critic,
-) -> Float[Tensor, " p"]:
-    """Mutual information in nats of the parts of `test`, by a `Mine` fitted on those of `train`.
+) -> Float[Tensor, "1"]:
+    """Mutual information in nats of the two parts of `test`, by a `Mine` fitted on `train`.
 
     A bound read on the batch it was fitted on is biased upwards; here a fifth of `train` picks the
     step to stop at and `test` is seen once. With `labels` (train, test) it is I(X; Z | Y), with
-    `weights` that of the reweighted distribution; `critic` goes to `Mine`. Draws from `seed` alone.
+    `weights` that of the reweighted distribution; `critic` goes to `Mine`, 8 negatives unless it
+    says otherwise. Draws from `seed` alone.
     """
     generator = torch.Generator().manual_seed(seed)
     classes = 1 if labels is None else 1 + max(int(label.max()) for label in labels)
-    size = max(part.shape[1] for part in train)
-    mine = Mine(size, pairs, classes=classes, negatives=negatives, generator=generator, **critic)
-    mine = mine.to(train[0].device)
-    optimizer = torch.optim.Adam(mine.parameters(), lr=lr)
-    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.01, total_iters=steps)
+    options = {"classes": classes, "negatives": 8, "generator": generator} | critic
+    mine = Mine(max(part.shape[1] for part in train), **options).to(train[0].device)
 
     def bound(which: int, rows: Tensor) -> Tensor:
         rows = rows.to(train[0].device)
@@ -233,25 +212,36 @@ def held_out_information(
         label, weight = (each and each[which][rows] for each in (labels, weights))
         return mine(parts, label, weight=weight)
 
-    order = torch.randperm(len(train[0]), generator=generator)
-    stop, fit = order.tensor_split([len(order) // 5])
+    def drawn() -> Tensor:
+        return bound(0, fit[torch.randint(len(fit), (batch_size,), generator=generator)])
+
+    n, of_test = len(train[0]), len(test[0])
+    stop, fit = torch.randperm(n, generator=generator).tensor_split([n // 5])
+    _fit(mine, drawn, lambda: bound(0, stop), steps, lr)
+    with torch.no_grad():
+        return bound(1, torch.randperm(of_test, generator=generator))
+
+
+def _fit(
+    mine: Mine, drawn: Callable[[], Tensor], held_out: Callable[[], Tensor], steps: int, lr: float
+) -> None:
+    """Raise the bound of batches `drawn`; of all states the one with the best `held_out` stays."""
+    optimizer = torch.optim.Adam(mine.parameters(), lr=lr)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.01, total_iters=steps)
     best, state = -math.inf, None
     for step in range(steps + 1):
         # Step 0 counts: with few samples any fit may be worse than none, which reads about 0.
-        if step % every == 0 or step == steps:
+        if step % EVERY == 0 or step == steps:
             mine.eval()
             with torch.no_grad():
-                value = float(bound(0, stop).sum())
-            mine.train()
+                value = held_out().item()
             if value > best:
                 best, state = value, copy.deepcopy(mine.state_dict())
-        rows = fit[torch.randint(len(fit), (batch_size,), generator=generator)]
+        mine.train()
         with torch.enable_grad():
-            (-bound(0, rows).sum()).backward()
+            (-drawn().sum()).backward()
         optimizer.step()
         optimizer.zero_grad()
         schedule.step()
     mine.load_state_dict(state)
-    with torch.no_grad():
-        mine.eval()
-        return bound(1, torch.randperm(len(test[0]), generator=generator))
+    mine.eval()

@@ -12,11 +12,7 @@ from xbl_kit.storage import write_whole
 
 
 def cache_stem(
-    model: Classifier,
-    images: np.ndarray,
-    folder: str | Path,
-    *,
-    batch_size: int = 64,
+    model: Classifier, images: np.ndarray, folder: str | Path, *, batch_size: int = 64
 ) -> np.ndarray | None:
     """The prefix's outputs (n, c, p, q) for `images` (n, h, w; uint8), memory-mapped read-only.
 
@@ -35,16 +31,16 @@ def cache_stem(
 
 @torch.no_grad()
 def _write(model: Classifier, images: np.ndarray, path: Path, batch_size: int) -> None:
+    def stem(some: np.ndarray) -> np.ndarray:
+        image = torch.from_numpy(np.array(some)).to(model.mean.device)[:, None].float() / 255
+        return model.run_prefix(image).float().cpu().numpy()
+
+    shape = (len(images), *stem(images[:1]).shape[1:])
+    out = np.lib.format.open_memmap(path, "w+", dtype=np.float32, shape=shape)
     starts = range(0, len(images), batch_size)
-    out = None
     for start in tqdm(starts, "frozen prefix", unit="batch", disable=None):
-        image = torch.from_numpy(np.array(images[start : start + batch_size]))
-        image = image.to(model.mean.device)[:, None].float() / 255
-        stem = model.run_prefix(image).float().cpu().numpy()
-        if out is None:
-            shape = (len(images), *stem.shape[1:])
-            out = np.lib.format.open_memmap(path, "w+", dtype=np.float32, shape=shape)
-        out[start : start + len(stem)] = stem
+        some = slice(start, start + batch_size)
+        out[some] = stem(images[some])
     out.flush()
 
 
@@ -52,8 +48,7 @@ def _digest(model: Classifier, images: np.ndarray) -> str:
     digest = hashlib.blake2b(repr(model.prefix).encode(), digest_size=16)
     state = model.prefix.state_dict() | {"mean": model.mean, "std": model.std}
     for name, tensor in state.items():
-        digest.update(name.encode())
-        digest.update(tensor.numpy(force=True).tobytes())
+        digest.update(name.encode() + tensor.numpy(force=True).tobytes())
     digest.update(f"{images.shape}{images.dtype}".encode())
     for image in images:
         digest.update(np.ascontiguousarray(image))
