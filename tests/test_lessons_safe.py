@@ -12,7 +12,10 @@ from PIL import Image
 
 import xbl_kit.data
 from xbl_kit.exemplar import Exemplar, Explained
-from xbl_kit.run import PRESETS
+from xbl_kit.explain import image_times_cam
+from xbl_kit.models import build_classifier
+from xbl_kit.run import PRESETS, Run
+from xbl_kit.train import Prediction
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 BOX = "(0.0, 0.0, 0.5, 1.0)"  # the left half
@@ -61,7 +64,7 @@ def kit(tmp_path, monkeypatch):
 
 @pytest.fixture
 def mine(tmp_path):
-    """A user's images, bright on the left or on the right, and files named like the lesson's."""
+    """A user's images, bright on the left or all over, and files named like those of the lesson."""
     folder = tmp_path / "mine"
     (folder / "images").mkdir(parents=True)
     (folder / "masks").mkdir()
@@ -127,3 +130,59 @@ def test_lesson_06_from_describe_on_needs_no_more_than_labels_and_keeps_a_pick(k
     assert saved.items() <= contents(kit / "build").items()
     results = json.loads((kit / "build/mine-picked/results.json").read_text())
     assert results["exemplars"] == pick(0).summary()
+
+
+@pytest.fixture
+def picking(kit, small_cohort, monkeypatch):
+    """Runs lesson 02 on few phantoms and maps of noise, and picks these rows by hand, if any."""
+    n = len(small_cohort)
+    rows = {"train": torch.arange(n)}
+    opened = Run({}, small_cohort, rows, {"unrefined": build_classifier("small_cnn", 4)})
+    logits = torch.nn.functional.one_hot(small_cohort.label, 4).float()
+    maps = torch.rand(n, 8, 8, generator=torch.Generator().manual_seed(0))
+    monkeypatch.setattr(xbl_kit.run, "reproduce", lambda *given, **options: None)
+    monkeypatch.setattr(xbl_kit.run, "open_run", lambda out: opened)
+    monkeypatch.setattr(
+        xbl_kit.train, "predict", lambda model, data, at: Prediction(logits[at], maps[at])
+    )
+    (kit / "build").mkdir()
+    sources = cells("02_pick_exemplars")
+    shown = next(at for at, source in enumerate(sources) if source.startswith("picker ="))
+
+    def run_lesson(good: int | None = None, bad: int | None = None) -> dict:
+        picks = f"picker.good, picker.bad = {good}, {bad}"
+        return run([*sources[: shown + 1], picks, *sources[shown + 1 :]])
+
+    return run_lesson
+
+
+def test_lesson_02_keeps_and_uses_what_a_person_picked(kit, picking, capsys):
+    file = kit / "build/exemplar.npz"
+    pick(0).save(file)
+    before, time = file.read_bytes(), file.stat().st_mtime_ns
+    for good, bad in ((None, None), (5, None)):
+        names = picking(good, bad)
+        assert "A pair that a person picked earlier" in capsys.readouterr().out
+        assert file.read_bytes() == before and file.stat().st_mtime_ns == time
+        assert names["again"].summary() == pick(0).summary()
+        product = image_times_cam(pick(0).good.image, pick(0).good.cam)
+        assert names["products"]["good"].equal(product)
+        away = torch.linalg.vector_norm((names["product"] - product.flatten(1)), dim=1)
+        assert names["distance"]["good"].equal(away)
+
+
+def test_lesson_02_saves_new_picks_and_keeps_them(kit, picking, capsys):
+    pick(0).save(kit / "build/exemplar.npz")
+    assert picking(7, 5)["again"].summary()["good"]["index"] == 7
+    assert "Your picks." in capsys.readouterr().out
+    found = picking()["again"].summary()
+    assert found["picked_by"] == "person" and found["bad"]["index"] == 5
+
+
+@pytest.mark.parametrize("saved", [[], [pick(0, "auto")]], ids=["no file", "a ranking's file"])
+def test_lesson_02_ranks_where_nobody_picked(saved, kit, picking, capsys):
+    for exemplar in saved:
+        exemplar.save(kit / "build/exemplar.npz")
+    names = picking()
+    assert "Nobody has picked yet: the ranking stands in." in capsys.readouterr().out
+    assert names["again"].summary() == names["ranked"].summary() != pick(0, "auto").summary()
