@@ -1,6 +1,7 @@
 """What holds for every saved lesson."""
 
 import ast
+from collections.abc import Container
 from pathlib import Path
 
 import nbformat
@@ -50,6 +51,50 @@ def test_a_lesson_is_of_one_length(lesson):
     words = sum(len(c.source.split()) for c in lesson.cells if c.cell_type == "markdown")
     assert 1_000 <= words <= 1_800
     assert 30 <= len(lesson.cells) <= 55
+
+
+def test_no_cell_removes_a_folder(lesson):
+    """A user may have put another folder in its place, as lesson 06 asks for."""
+    cells = [ast.parse(cell.source) for cell in lesson.cells if cell.cell_type == "code"]
+    names = {ast.unparse(node) for cell in cells for node in ast.walk(cell)}
+    assert not {name for name in names if name.split(".")[-1] in ("rmtree", "removedirs", "rmdir")}
+
+
+def by_position(source: str) -> list[str]:
+    """The lines that take a run of `open_run` apart by position, at once or through a name."""
+    nodes = list(ast.walk(ast.parse(source)))
+    given = [(node, node.targets[0]) for node in nodes if isinstance(node, ast.Assign)]
+    runs = {to.id for node, to in given if isinstance(to, ast.Name) and opens_run(node.value, ())}
+    taken = [node for node, to in given if isinstance(to, (ast.Tuple, ast.List))]
+    taken += [node for node in nodes if isinstance(node, ast.Subscript)]
+    return [ast.unparse(node) for node in taken if opens_run(node.value, runs)]
+
+
+def opens_run(node: ast.expr, runs: Container[str]) -> bool:
+    if isinstance(node, ast.Call):
+        return ast.unparse(node.func).split(".")[-1] == "open_run"
+    return isinstance(node, ast.Name) and node.id in runs
+
+
+def test_a_run_is_read_by_name(lesson):
+    """One more field of a run would break what reads it by position."""
+    cells = [cell.source for cell in lesson.cells if cell.cell_type == "code"]
+    assert by_position("\n".join(cells)) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("_, data, *_ = run.open_run(out)", ["_, data, *_ = run.open_run(out)"]),
+        ("data = open_run(out)[1]", ["open_run(out)[1]"]),
+        ("one = open_run(out)\ndata, rows = one[1:3]", ["one[1:3]"]),
+        ("one = open_run(out)\na, b, c = one", ["a, b, c = one"]),
+        ("one = open_run(out)\ndata, rows = one.data, one.rows['iid']", []),
+        ("models = open_run(out).models\nmodels['exbl']", []),
+    ],
+)
+def test_reading_by_position_is_seen(source, found):
+    assert by_position(source) == found
 
 
 @pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
