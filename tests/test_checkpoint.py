@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from xbl_kit import checkpoint
+from xbl_kit import storage as checkpoint
 from xbl_kit.models import build_classifier
 from xbl_kit.storage import write_whole
 

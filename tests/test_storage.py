@@ -5,7 +5,20 @@ import os
 
 import pytest
 
-from xbl_kit.storage import RECORD, own_names, start_over
+from xbl_kit.storage import OwnFiles
+
+RECORD = ".xbl-kit.json"
+
+
+def own_names(folder):
+    return OwnFiles(folder).names
+
+
+def start_over(folder, names):
+    files = OwnFiles(folder)
+    files.begin(names)
+    files.names |= set(names)
+    files.save()
 
 
 def _write(folder, names):

@@ -1,11 +1,16 @@
-"""Where files land, each written whole or not at all, and by one process of a machine."""
+"""What lies on disk: each file written whole or not at all, and never over somebody else's."""
 
 import json
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-RECORD = ".xbl-kit.json"  # in a folder, the names of the files that were written there
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+FOREIGN = "was not written by xbl-kit and stays as it is; choose another folder"
 
 
 def cache_folder() -> Path:
@@ -18,7 +23,7 @@ def is_first_process() -> bool:
     return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
-def write_whole(path: str | Path, write: Callable[[Path], None]) -> None:
+def write_whole(path: str | Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file beside `path`, then rename it: no half-written files.
 
     Of the processes that `torchrun` starts on a machine only the first one writes.
@@ -35,57 +40,136 @@ def write_whole(path: str | Path, write: Callable[[Path], None]) -> None:
         partial.unlink(missing_ok=True)
 
 
-def own_names(folder: str | Path) -> set[str]:
-    """What the record in a folder lists, relative to the folder; nothing where there is none.
+def write_json(path: str | Path, content: dict) -> None:
+    """Write `content` as JSON; a NaN is an error, since JSON has none."""
+    text = json.dumps(content, indent=1, allow_nan=False) + "\n"
+    write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"))
 
-    Raises ValueError for a record that is none, or that lists a file outside the folder.
-    """
-    folder, record = Path(folder), Path(folder) / RECORD
-    if not record.exists():
-        return set()
+
+def load_json(path: str | Path) -> object:
+    """The content of a JSON file, or None where there is none; ValueError names another file."""
+    path = Path(path)
     try:
-        names = set(json.loads(record.read_text(encoding="utf-8"))["files"])
-        inside = all(_is_inside(folder, name) for name in names)
-    except (KeyError, OSError, TypeError, ValueError):
-        inside = False
-    if not inside:
-        what = "not a list of files in this folder, as it was written; choose another folder"
-        raise ValueError(f"{record}: {what}")
-    return names
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    except ValueError as error:
+        raise ValueError(f"{path}: not readable as JSON ({error})") from None
 
 
-def start_over(folder: str | Path, names: Iterable[str]) -> None:
-    """Prepare a folder for files of these `names`: those recorded there go, and no other.
+def save_model(model: nn.Module, path: str | Path) -> None:
+    """Write the weights of `model` as safetensors."""
+    state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    write_whole(path, lambda partial: save_file(state, partial))
 
-    `names` are relative to the folder, and the next record. Raises ValueError, before anything is
-    removed, where a folder without a record holds something, or a foreign file has such a name.
+
+def load_model(model: nn.Module, path: str | Path) -> None:
+    """Read weights that `save_model` wrote into `model`.
+
+    Raises ValueError naming the file where it is damaged or belongs to another network.
     """
-    if not is_first_process():
-        return
-    folder, names = Path(folder), sorted(set(names))
-    own = {name for name in own_names(folder) if not (folder / name).is_dir()}
-    if (folder / RECORD).exists():
-        foreign = next((f for name in names if (f := _in_the_way(folder, name, own))), None)
-    else:
-        foreign = min(folder.iterdir(), default=None) if folder.exists() else None
-    if foreign:
-        what = "was not written by xbl-kit and stays as it is; choose another folder"
-        raise ValueError(f"{folder}: {foreign.relative_to(folder)} {what}")
-    for name in own:
-        (folder / name).unlink(missing_ok=True)
-    content = json.dumps({"files": names}, indent=1)
-    write_whole(folder / RECORD, lambda path: path.write_text(content, encoding="utf-8"))
+    try:
+        model.load_state_dict(load_file(path))
+    except (SafetensorError, RuntimeError) as error:
+        raise ValueError(f"{path}: {str(error).splitlines()[0]}") from error
 
 
-def _is_inside(folder: Path, name: str) -> bool:
-    return (folder / name).parent.resolve().is_relative_to(folder.resolve())
+def save_state(path: str | Path, state: dict) -> None:
+    """Write the state of a training run that may be resumed."""
+    write_whole(path, lambda partial: torch.save(state, partial))
 
 
-def _in_the_way(folder: Path, name: str, own: set[str]) -> Path | None:
-    """The file that is not ours in the place of a file, or of a folder that is to hold it."""
-    for part in (Path(name), *Path(name).parents[:-1]):
-        path = folder / part
-        free = part.as_posix() in own or not (path.exists() or path.is_symlink())
-        if not free and (part == Path(name) or path.is_symlink() or not path.is_dir()):
-            return path
-    return None
+def load_state(path: str | Path) -> dict | None:
+    """The state that `save_state` wrote, on the CPU, or None where there is none."""
+    if not Path(path).exists():
+        return None
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ValueError(
+            f"{path}: not a readable training state; delete it to start anew"
+        ) from error
+
+
+class OwnFiles:
+    """A folder with a record of the files that the kit wrote there: none but these is ever removed
+    or written over. `content` stands in the record beside the `names`, relative to the folder.
+
+    Raises ValueError for a folder that holds files and no record, for a record that is none, and
+    for one that lists a file outside the folder.
+    """
+
+    def __init__(self, folder: str | Path, record: str = ".xbl-kit.json"):
+        self.folder, self.record = Path(folder), Path(folder) / record
+        self.content: dict = {}
+        self.names: set[str] = set()
+        if self.record.exists():
+            self._read()
+        elif self.folder.exists() and not self.folder.is_dir():
+            raise ValueError(f"{self.folder}: not a folder; choose another")
+        elif self.folder.exists():
+            names = sorted(path.name for path in self.folder.iterdir())
+            if others := [name for name in names if not name.startswith(".")]:
+                raise ValueError(f"{self.folder}: {others[0]} {FOREIGN}")
+
+    def _read(self) -> None:
+        try:
+            self.content = dict(load_json(self.record))
+            self.names = set(self.content.pop("files", ()))
+            parents = {(self.folder / name).parent.resolve() for name in self.names}
+            inside = all(parent.is_relative_to(self.folder.resolve()) for parent in parents)
+        except (OSError, TypeError, ValueError):
+            inside = False
+        if not inside:
+            what = "not a record of files in this folder; choose another folder"
+            raise ValueError(f"{self.record}: {what}")
+
+    def __truediv__(self, name: str) -> Path:
+        return self.folder / name
+
+    def begin(self, names: Iterable[str], *, keep: Iterable[str] = (), **content) -> None:
+        """Remove all own files but those to `keep`, and write a record with this `content`.
+
+        Raises ValueError, before anything is removed, where one of `names`, which will be written,
+        is somebody else's file.
+        """
+        for name in names:
+            self._refuse(name)
+        self.remove(self.names - set(keep))
+        self.content = content
+        self.save()
+
+    def own(self, name: str) -> Path:
+        """The path of a file that is about to be written, from now on an own one.
+
+        Raises ValueError where somebody else's file has this name.
+        """
+        if name not in self.names:
+            self._refuse(name)
+            self.names.add(name)
+            self.save()
+        return self.folder / name
+
+    def write(self, name: str, write: Callable[[Path], object]) -> None:
+        """Let `write` fill an own file, whole or not at all."""
+        write_whole(self.own(name), write)
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Remove some own files."""
+        for name in self.names & set(names):
+            if is_first_process() and not (self.folder / name).is_dir():
+                (self.folder / name).unlink(missing_ok=True)
+        self.names -= set(names)
+        self.save()
+
+    def save(self) -> None:
+        """Write the record."""
+        write_json(self.record, self.content | {"files": sorted(self.names)})
+
+    def _refuse(self, name: str) -> None:
+        """Raise ValueError for another's file in the place of a file, or of a folder to hold it."""
+        for part in (Path(name), *Path(name).parents[:-1]) if is_first_process() else ():
+            path = self.folder / part
+            there = path.is_symlink() or (
+                path.exists() and (part == Path(name) or not path.is_dir())
+            )
+            if there and (part.as_posix() not in self.names or path.is_dir()):
+                raise ValueError(f"{path} {FOREIGN}")

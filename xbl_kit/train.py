@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -16,65 +15,15 @@ from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
 from accelerate.state import AcceleratorState
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
 from tqdm.auto import tqdm
 
 from xbl_kit.batch import Batch
-from xbl_kit.checkpoint import load_state, save_state
 from xbl_kit.data import Dataset
 from xbl_kit.explain import grad_cam
 from xbl_kit.models import Classifier
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How long and how fast a method is trained, and where.
-
-    The learning rate rises to `lr` over the share `warmup` of `horizon` epochs (by default
-    `epochs`) and falls to 0 as half a cosine over the rest. Training ends after `epochs`, or once
-    the summed validation loss has not fallen for `patience` epochs; `keep` says whether the weights
-    of the best epoch or of the last are kept. The order of the images and dropout depend on `seed`
-    and the epoch alone. `device` is auto, cpu or cuda.
-    """
-
-    epochs: int
-    batch_size: int = 32
-    lr: float = 1e-4
-    warmup: float = 0.0
-    horizon: int | None = None
-    patience: int | None = None
-    keep: Literal["best", "last"] = "best"
-    seed: int = 0
-    device: str = "auto"
-    precision: Literal["no", "bf16"] = "no"
-
-    def rate(self, step: int, steps: int) -> float:
-        """The learning rate at a step, as a share of `lr`, with `steps` an epoch."""
-        epoch, step = divmod(step, steps)
-        share = min((epoch + (step + 1) / steps) / (self.horizon or self.epochs), 1)
-        if share < self.warmup:
-            return share / self.warmup
-        return 0.5 + 0.5 * math.cos(math.pi * (share - self.warmup) / (1 - self.warmup))
-
-    def batches(self, rows: Int[Tensor, " n"], epoch: int) -> list[Int[Tensor, " b"]]:
-        """The batches of an epoch, all of one size, in an order of its own."""
-        generator = torch.Generator().manual_seed(self.epoch_seed(epoch))
-        order = rows[torch.randperm(len(rows), generator=generator)]
-        size = min(self.batch_size, len(rows))
-        return list(order[: len(rows) - len(rows) % size].split(size))
-
-    def epoch_seed(self, epoch: int) -> int:
-        """Of the order of the images, and of dropout."""
-        return 1_000_003 * self.seed + epoch
-
-
-class _Players(NamedTuple):
-    """What moves: the method as accelerate wraps it, its turns, the optimizer and its rate."""
-
-    accelerator: Accelerator
-    method: nn.Module
-    turns: tuple[str, ...]
-    optimizer: torch.optim.Optimizer
-    rates: torch.optim.lr_scheduler.LambdaLR
+from xbl_kit.schedule import Schedule
+from xbl_kit.storage import load_state, save_state
 
 
 def fit(
@@ -102,30 +51,30 @@ def fit(
     far, or those of the epoch's beginning, and `state` holds the last whole epoch.
     """
     schedule = dataclasses.replace(schedule, **plan) if schedule else Schedule(**plan)
-    was_training, history = method.training, []
-    players = _players(method, schedule, steps=len(schedule.batches(rows, 0)))
-    best = _restore(state, history, method, players)
+    was_training = method.training
+    loop = _Loop(method, schedule, steps=len(schedule.batches(rows, 0)))
+    if state and (saved := load_state(state)):
+        loop.load(saved)
+    history = loop.history
     bar = tqdm(initial=len(history), total=schedule.epochs, desc=title, unit="epoch", disable=None)
     while len(history) < schedule.epochs and not _stalled(history, schedule.patience):
         good = copy.deepcopy(method.state_dict())
         try:
-            record = _epoch(players, data, rows, val_rows, schedule, len(history))
+            record = loop.epoch(data, rows, val_rows)
         except NotFiniteError as error:
-            method.load_state_dict(best if best and schedule.keep == "best" else good)
+            best = loop.best if schedule.keep == "best" else None
+            method.load_state_dict(best or good)
             method.train(was_training)
             raise NotFiniteError(f"{title}, epoch {len(history) + 1}, {error}") from None
-        history.append(record)
-        if best_epoch(history) == len(history):
-            best = copy.deepcopy(method.state_dict())
-        if state and players.accelerator.is_main_process:
-            save_state(state, _state(history, best, method, players))
+        if state and loop.accelerator.is_main_process:
+            save_state(state, loop.state())
         bar.update()
         bar.set_postfix({part: f"{sum(record[part].values()):.3f}" for part in ("train", "val")})
         if on_epoch:
             on_epoch(record)
     bar.close()
-    if best and schedule.keep == "best":
-        method.load_state_dict(best)
+    if loop.best and schedule.keep == "best":
+        method.load_state_dict(loop.best)
     method.train(was_training)
     return history
 
@@ -155,90 +104,76 @@ def _stalled(history: list[dict], patience: int | None) -> bool:
     return bool(patience and history) and len(history) - best_epoch(history) >= patience
 
 
-def _players(method: nn.Module, schedule: Schedule, steps: int) -> _Players:
-    """An Accelerator; its process-wide state is renewed, so that each call may choose anew."""
-    device, turns = schedule.device, getattr(method, "turns", ("model",))
-    if device not in ("auto", "cpu", "cuda"):
-        raise ValueError(f"device={device!r}: expected auto, cpu or cuda")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device='cuda': torch finds no GPU here; use 'auto' or 'cpu'")
-    AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
-    unused = DistributedDataParallelKwargs(find_unused_parameters=len(turns) > 1)
-    accelerator = Accelerator(
-        cpu=device == "cpu", mixed_precision=schedule.precision, kwargs_handlers=[unused]
-    )
-    trained = [parameter for parameter in method.parameters() if parameter.requires_grad]
-    wrapped, optimizer = accelerator.prepare(method, torch.optim.Adam(trained, lr=schedule.lr))
-    rate = partial(schedule.rate, steps=steps)
-    rates = torch.optim.lr_scheduler.LambdaLR(optimizer.optimizer, rate)
-    return _Players(accelerator, wrapped, turns, optimizer, rates)
+class _Loop:
+    """A training under way: the method as accelerate wraps it, its optimizer and rate, its past."""
 
+    def __init__(self, method: nn.Module, schedule: Schedule, steps: int):
+        if schedule.device not in ("auto", "cpu", "cuda"):
+            raise ValueError(f"device={schedule.device!r}: expected auto, cpu or cuda")
+        if schedule.device == "cuda" and not torch.cuda.is_available():
+            raise ValueError("device='cuda': torch finds no GPU here; use 'auto' or 'cpu'")
+        self.method, self.schedule, self.history, self.best = method, schedule, [], None
+        self.turns = getattr(method, "turns", ("model",))
+        # Accelerate's state is process-wide; it is renewed, so that each call may choose anew.
+        AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
+        unused = DistributedDataParallelKwargs(find_unused_parameters=len(self.turns) > 1)
+        where = {"cpu": schedule.device == "cpu", "mixed_precision": schedule.precision}
+        self.accelerator = Accelerator(**where, kwargs_handlers=[unused])
+        trained = [parameter for parameter in method.parameters() if parameter.requires_grad]
+        adam = torch.optim.Adam(trained, lr=schedule.lr)
+        self.rates = LambdaLR(adam, partial(schedule.rate, steps=steps))
+        self.wrapped, self.optimizer = self.accelerator.prepare(method, adam)
 
-def _state(history: list[dict], best: dict | None, method: nn.Module, players: _Players) -> dict:
-    return {
-        "history": history,
-        "best": best,
-        "method": method.state_dict(),
-        "optimizer": players.optimizer.state_dict(),
-        "rates": players.rates.state_dict(),
-    }
+    def state(self) -> dict:
+        """All that `load` needs to go on as if nothing had stopped."""
+        parts = {"method": self.method, "optimizer": self.optimizer, "rates": self.rates}
+        states = {name: part.state_dict() for name, part in parts.items()}
+        return {"history": self.history, "best": self.best} | states
 
+    def load(self, state: dict) -> None:
+        """Go back to what `state` gave."""
+        self.history += state["history"]
+        self.best = state["best"]
+        for name in ("method", "optimizer", "rates"):
+            getattr(self, name).load_state_dict(state[name])
 
-def _restore(
-    state: str | Path | None, history: list[dict], method: nn.Module, players: _Players
-) -> dict | None:
-    """Go back to what `_state` gave, where there is such a file; returns the best weights."""
-    saved = load_state(state) if state else None
-    if saved is None:
-        return None
-    history += saved["history"]
-    method.load_state_dict(saved["method"])
-    players.optimizer.load_state_dict(saved["optimizer"])
-    players.rates.load_state_dict(saved["rates"])
-    return saved["best"]
+    def epoch(self, data: Dataset, rows: Tensor, val_rows: Tensor) -> dict:
+        """Train for one epoch, and validate; the record of both."""
+        start, epoch, schedule = time.perf_counter(), len(self.history), self.schedule
+        with torch.random.fork_rng():
+            torch.manual_seed(schedule.epoch_seed(epoch))
+            train = self._pass(data, schedule.batches(rows, epoch), training=True)
+        val = self._pass(data, val_rows.split(schedule.batch_size), training=False)
+        seconds = time.perf_counter() - start
+        self.history.append({"epoch": epoch + 1, "seconds": seconds, "train": train, "val": val})
+        if best_epoch(self.history) == epoch + 1:
+            self.best = copy.deepcopy(self.method.state_dict())
+        return self.history[-1]
 
+    def _pass(self, data: Dataset, batches: Sequence[Tensor], *, training: bool) -> dict:
+        """One pass over the batches; the mean of each loss.
 
-def _epoch(
-    players: _Players, data: Dataset, rows: Tensor, val_rows: Tensor, schedule: Schedule, epoch: int
-) -> dict:
-    """Train for one epoch, the `epoch`-th from 0, and validate; the record of both."""
-    start = time.perf_counter()
-    with torch.random.fork_rng():
-        torch.manual_seed(schedule.epoch_seed(epoch))
-        train = _pass(players, data, schedule.batches(rows, epoch), training=True)
-    val = _pass(players, data, val_rows.split(schedule.batch_size), training=False)
-    seconds = time.perf_counter() - start
-    return {"epoch": epoch + 1, "seconds": seconds, "train": train, "val": val}
-
-
-def _pass(
-    players: _Players, data: Dataset, batches: Sequence[Tensor], *, training: bool
-) -> dict[str, float]:
-    """One pass over the batches; the mean of each loss.
-
-    The losses are those of the last turn, the model's; without training it is the only one.
-    """
-    accelerator, method, turns, optimizer, rates = players
-    method.train(training)
-    part = "training" if training else "validation"
-    total: dict[str, Tensor] = {}
-    for number, rows in enumerate(batches, 1):
-        with accelerator.split_between_processes(rows, apply_padding=True) as mine:
-            batch = data[mine].to(accelerator.device)
-        # Each turn moves the parameters of one player: Adam leaves alone what has no gradient.
-        for turn in turns if training else turns[-1:]:
-            losses = method(batch, turn) if len(turns) > 1 else method(batch)
-            _require_finite(losses, f"{part} batch {number}", rows)
+        The losses are those of the last turn, the model's; without training it is the only one.
+        """
+        self.wrapped.train(training)
+        part, total = "training" if training else "validation", {}
+        for number, rows in enumerate(batches, 1):
+            with self.accelerator.split_between_processes(rows, apply_padding=True) as mine:
+                batch = data[mine].to(self.accelerator.device)
+            # Each turn moves the parameters of one player: Adam leaves alone what has no gradient.
+            for turn in self.turns if training else self.turns[-1:]:
+                losses = self.wrapped(batch, *[turn] * (len(self.turns) > 1))
+                _require_finite(losses, f"{part} batch {number}", rows)
+                if training:
+                    self.optimizer.zero_grad()
+                    self.accelerator.backward(sum(losses.values()))
+                    self.optimizer.step()
             if training:
-                optimizer.zero_grad()
-                accelerator.backward(sum(losses.values()))
-                optimizer.step()
-        if training:
-            rates.step()
-        for name, loss in losses.items():
-            total[name] = total.get(name, 0) + loss.detach() * len(rows)
-    count = sum(len(rows) for rows in batches)
-    return {name: accelerator.reduce(t / count, "mean").item() for name, t in total.items()}
+                self.rates.step()
+            for name, loss in losses.items():
+                total[name] = total.get(name, 0) + loss.detach() * len(rows)
+        count = sum(len(rows) for rows in batches)
+        return {n: self.accelerator.reduce(t / count, "mean").item() for n, t in total.items()}
 
 
 class NotFiniteError(ValueError):

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from difflib import get_close_matches
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 SHOWN = 8  # names in one message
 
@@ -30,11 +30,12 @@ class DataError(ValueError):
         super().__init__(str(faults[0]) + (more if len(faults) > 1 else ""))
 
 
-def one_of(what: str, value: object, known: Iterable[object]) -> None:
-    """Raise ValueError for a setting, called `what`, that is none of those `known`."""
+def one_of(what: str, value: Any, known: Iterable[object]) -> Any:
+    """A setting, called `what`, as it is; ValueError for one that is none of those `known`."""
     known = list(known)
     if value not in known:
         raise ValueError(f"{what} {value!r}: expected one of {', '.join(map(str, known))}")
+    return value
 
 
 def some(names: Iterable[str]) -> str:

@@ -4,11 +4,10 @@ from xbl_kit.data.describe import describe_data
 from xbl_kit.data.open import check_data
 from xbl_kit.run.engine import open_run, reproduce
 from xbl_kit.run.measure import evaluate, read_parts
-from xbl_kit.run.presets import PRESETS
 from xbl_kit.run.recipes import EXPERIMENTS, RECIPES, Recipe
 from xbl_kit.run.report import by_split, contents, maps_of, summary
 from xbl_kit.run.stage import Run
-from xbl_kit.run.task import Settings, prepare
+from xbl_kit.run.task import PRESETS, Settings, prepare
 
 __all__ = [
     "EXPERIMENTS",

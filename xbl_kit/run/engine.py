@@ -4,29 +4,16 @@ import copy
 import warnings
 from pathlib import Path
 
-from torch import Tensor
-
-from xbl_kit.checkpoint import load_json, load_model, write_json
 from xbl_kit.exemplar import Exemplar, picked_by_person
-from xbl_kit.methods import Known
 from xbl_kit.models import Classifier
 from xbl_kit.pick import pick_automatically
 from xbl_kit.run.measure import content, score, told
 from xbl_kit.run.recipes import RECIPES, in_order
 from xbl_kit.run.report import draw_run, draw_tsne, versions
-from xbl_kit.run.stage import (
-    PICKS,
-    RESULTS,
-    Folder,
-    Run,
-    Stage,
-    digest,
-    finished_run,
-    open_folder,
-    read_record,
-)
-from xbl_kit.run.task import Settings, Task, open_task, settle
-from xbl_kit.train import Schedule, first_process_first, predict
+from xbl_kit.run.stage import PICKS, RECORD, RESULTS, Run, Stage, begin, digest, finished, set_aside
+from xbl_kit.run.task import Settings, Task, build_network, open_task, settle
+from xbl_kit.storage import OwnFiles, load_json, load_model, write_json
+from xbl_kit.train import first_process_first, predict
 
 
 def reproduce(
@@ -48,26 +35,29 @@ def reproduce(
     Raises ValueError for settings, data or a folder that are of no use.
     """
     wanted = settle(experiment, **settings)
-    if resume and (finished := finished_run(out, wanted.record())):
-        return finished
-    given = None if wanted.exemplars == "auto" else Exemplar.load(wanted.exemplars)
+    record, files = wanted.record(), OwnFiles(out, RECORD) if out else None
+    person = picked_by_person(files / PICKS) if files else None
+    exemplar = person if wanted.exemplars == "auto" else Exemplar.load(wanted.exemplars)
+    if resume and files and (results := finished(files, record, exemplar)):
+        return results
     with first_process_first(device):
         task = open_task(wanted)
-        folder = open_folder(out, wanted.record(), resume)
-        given = _given_exemplar(folder, given)
-    models, found, exemplar = _train_all(task, folder, given, device)
+        if files:
+            begin(files, record, task.models, resume=resume)
+            _keep_exemplar(files, person, exemplar)
+    models, found, exemplar = _train_all(task, files, exemplar, device)
     results = {
         "schema": 1,
         **{key: getattr(wanted, key) for key in ("experiment", "data", "preset", "seed")},
-        "settings": wanted.record(),
+        "settings": record,
         "versions": versions(),
         "device": str(next(iter(models.values())).mean.device.type),
         **({"exemplars": exemplar.summary()} if exemplar else {}),
         "models": {name: found[name] for name in task.models},
     }
-    if folder:
-        draw_run(results, models, task, folder.write)
-        write_json(folder.own(RESULTS), results)
+    if files:
+        draw_run(results, models, task, files.write)
+        write_json(files.own(RESULTS), results)
     return results
 
 
@@ -78,11 +68,12 @@ def open_run(out: str | Path) -> Run:
     Raises FileNotFoundError where no run came to its end.
     """
     out = Path(out)
-    results, record = load_json(out / RESULTS), read_record(out)
-    if results is None or record is None:
+    results, settings = load_json(out / RESULTS), OwnFiles(out, RECORD).content.get("settings")
+    if results is None or settings is None:
         raise FileNotFoundError(f"{out}: no finished run; `reproduce(..., out={str(out)!r})` first")
-    task = open_task(Settings(**record["settings"]))
-    models = {name: task.network(RECIPES[name].heads) for name in results["models"]}
+    task = open_task(Settings(**settings))
+    names = results["models"]
+    models = {n: build_network(task.settings, task.data, RECIPES[n].heads) for n in names}
     for name, model in models.items():
         load_model(model, out / f"model-{name}.safetensors")
     exemplar = Exemplar.load(out / PICKS) if "exemplars" in results else None
@@ -90,49 +81,35 @@ def open_run(out: str | Path) -> Run:
 
 
 def _train_all(
-    task: Task, folder: Folder | None, exemplar: Exemplar | None, device: str
+    task: Task, files: OwnFiles | None, exemplar: Exemplar | None, device: str
 ) -> tuple[dict[str, Classifier], dict[str, dict], Exemplar | None]:
     """Every model trained and measured, or taken over; and the exemplar where one was needed."""
     models: dict[str, Classifier] = {}
     found: dict[str, dict] = {}
+    settings, data = task.settings, task.data
     for name in in_order(task.models):
         recipe = RECIPES[name]
         before = models.get(recipe.after)
-        model = copy.deepcopy(before) if before else task.network(recipe.heads)
+        model = copy.deepcopy(before) or build_network(settings, data, recipe.heads)
+        picks = None
         if "exemplar" in recipe.needs:
-            exemplar = exemplar or _pick(task, before, folder)
+            picks = exemplar = exemplar or _pick(task, before, files)
         epochs = found[recipe.as_long_as]["train"]["kept"] if recipe.as_long_as else None
-        picks = exemplar if "exemplar" in recipe.needs else None
-        stage = Stage(name, folder, {"inputs": digest(before, picks), "epochs": epochs})
+        stage = Stage(name, files, {"inputs": digest(before, picks), "epochs": epochs})
         found[name] = stage.taken_over(model)
         if found[name] is None:
-            schedule = task.schedule(recipe.schedule, device, epochs)
             rows = {part: task.rows[recipe.rows + part] for part in ("train", "val")}
-            method = recipe.build(
-                model, _known(task, rows["train"], schedule, exemplar), **task.options(name)
-            )
-            training = stage.train(method, task.data, rows, schedule)
-            found[name] = {"train": training} | _measure(name, model, task, folder)
+            schedule = task.schedule(recipe.schedule, device, epochs)
+            known = task.known(rows["train"], schedule, picks)
+            method = recipe.build(model, known, **task.options(name))
+            training = stage.train(method, data, rows, schedule)
+            found[name] = {"train": training} | _measure(name, model, task, files)
             stage.keep(found[name])
         models[name] = model
     return models, found, exemplar
 
 
-def _known(task: Task, rows: Tensor, schedule: Schedule, exemplar: Exemplar | None) -> Known:
-    """What the functions that build methods are told."""
-    settings = task.settings
-    return Known(
-        data=task.data,
-        rows=rows,
-        factors=tuple(settings.confounders),
-        exemplar=exemplar,
-        region=settings.region,
-        steps=schedule.epochs * max(1, len(rows) // schedule.batch_size),
-        seed=settings.seed,
-    )
-
-
-def _measure(name: str, model: Classifier, task: Task, folder: Folder | None) -> dict:
+def _measure(name: str, model: Classifier, task: Task, files: OwnFiles | None) -> dict:
     """Every test split, passed through the network once; and what the features hold, where each
     task has a part of its own."""
     data, rows, factors = task.data, task.rows, task.settings.confounders
@@ -140,38 +117,31 @@ def _measure(name: str, model: Classifier, task: Task, folder: Folder | None) ->
     splits = {test: score(each, data, rows[test], factors) for test, each in seen.items()}
     if "features" not in task.settings.plan:
         return {"splits": splits}
-    for test, extra in told(seen, data, rows, factors).items():
-        splits[test] |= extra
+    for test, each in seen.items():
+        splits[test] |= told(each, data, rows, test, factors)
     measures, part = task.settings.plan.get("content"), seen["balanced"].parts[0]
-    if folder and measures is None:
-        draw_tsne(name, part, task, folder.write)
+    if files and measures is None:
+        draw_tsne(name, part, task, files.write)
     return {"splits": splits} | content(part, data, rows["balanced"], factors, measures)
 
 
-def _given_exemplar(folder: Folder | None, given: Exemplar | None) -> Exemplar | None:
-    """The exemplar to use where a person gave one: as a file, or in the folder of the run."""
-    person = picked_by_person(folder / PICKS) if folder else None
-    if given is None:
+def _keep_exemplar(files: OwnFiles, person: Exemplar | None, given: Exemplar | None) -> None:
+    """Put the `given` exemplar where the run's is; one of another `person` moves aside."""
+    if person and person is given:
+        warnings.warn(f"{files / PICKS}: picked by a person; kept, and used", stacklevel=3)
+    elif given and not (person and digest(None, person) == digest(None, given)):
         if person:
-            message = f"{folder / PICKS}: picked by a person; kept, and used"
-            warnings.warn(message, stacklevel=3)
-        return person
-    if person and digest(None, person) != digest(None, given):
-        folder.set_aside(PICKS)
-        person = None
-    if folder and person is None:
-        folder.write(PICKS, given.save)
-    return given
+            set_aside(files, PICKS)
+        files.write(PICKS, given.save)
 
 
-def _pick(task: Task, model: Classifier, folder: Folder | None) -> Exemplar:
+def _pick(task: Task, model: Classifier, files: OwnFiles | None) -> Exemplar:
     """The automatic pick, or the one that a resumed run made before it was stopped."""
-    if folder and (folder / PICKS).exists():
-        return Exemplar.load(folder / PICKS)
-    data, rows = task.data, task.rows["train"]
-    seen = predict(model, data, rows)
-    region = task.settings.region
-    exemplar = pick_automatically(data, rows, seen.cam, seen.label, region=region)
-    if folder:
-        folder.write(PICKS, exemplar.save)
+    if files and (files / PICKS).exists():
+        return Exemplar.load(files / PICKS)
+    rows, region = task.rows["train"], task.settings.region
+    seen = predict(model, task.data, rows)
+    exemplar = pick_automatically(task.data, rows, seen.cam, seen.label, region=region)
+    if files:
+        files.write(PICKS, exemplar.save)
     return exemplar

@@ -32,29 +32,23 @@ def evaluate(
     return score(predict(model, data, rows), data, rows, factors)
 
 
-def score(prediction: Prediction, data: Dataset, rows: Tensor, factors: Sequence[str]) -> dict:
-    """`evaluate` of what was predicted for `rows`."""
-    label, said = data.label[rows], prediction.label
+def score(seen: Prediction, data: Dataset, rows: Tensor, factors: Sequence[str]) -> dict:
+    """`evaluate` of what a model made of `rows`."""
+    label, named = data.label[rows], {"levels": data.levels}
     confounders = {factor: data.confounders[factor][rows] for factor in factors}
-    groups = metrics.group_accuracy(
-        said, label, confounders, classes=data.classes, levels=data.levels
-    )
-    group = metrics.group_numbers(label, confounders, levels=data.levels)
-    worst, n = metrics.worst_group(said, label, group)
-    for own in groups.values():
-        own["accuracy"] = _rounded(own["accuracy"])
-        if own["n"] < FEW:
-            own["few"] = True
-    counts = said.bincount(minlength=len(data.classes)).tolist()
-    return {
+    group = metrics.group_numbers(label, confounders, **named)
+    worst, n = metrics.worst_group(seen.label, label, group)
+    groups = metrics.group_accuracy(seen.label, label, confounders, classes=data.classes, **named)
+    counts = seen.label.bincount(minlength=len(data.classes)).tolist()
+    found = {
         "n": len(rows),
-        "accuracy": _rounded(metrics.accuracy(said, label)),
-        "worst_group": _rounded(worst),
+        "accuracy": metrics.accuracy(seen.label, label),
+        "worst_group": worst,
         "worst_group_n": n,
-        "groups": groups,
+        "groups": {k: v | ({"few": True} if v["n"] < FEW else {}) for k, v in groups.items()},
         "predicted": dict(zip(data.classes, counts, strict=True)),
-        **_where(prediction.cam, data, rows),
     }
+    return rounded(found | _where(seen.cam, data, rows))
 
 
 def _where(cam: Tensor, data: Dataset, rows: Tensor) -> dict:
@@ -62,44 +56,29 @@ def _where(cam: Tensor, data: Dataset, rows: Tensor) -> dict:
     if not data.masks:
         return {}
     masks = {name: torch.from_numpy(mask[rows.numpy()]) for name, mask in data.masks.items()}
-    cam = upsample(cam, tuple(data.images.shape[1:]))
+    cam, first = upsample(cam, tuple(data.images.shape[1:])), next(iter(masks.values()))
     shares = {name: metrics.region_share(cam, mask).nanmean() for name, mask in masks.items()}
-    first = next(iter(masks.values()))
     return {
-        "activation_precision": _rounded(metrics.activation_precision(cam, first)),
-        "activation_precision_chance": _rounded(metrics.activation_precision_chance(first)),
-        "region_share": {name: _rounded(share.item()) for name, share in shares.items()},
+        "activation_precision": metrics.activation_precision(cam, first),
+        "activation_precision_chance": metrics.activation_precision_chance(first),
+        "region_share": {name: share.item() for name, share in shares.items()},
     }
 
 
-def told(
-    predictions: Mapping[str, Prediction], data: Dataset, rows: Rows, factors: Sequence[str]
-) -> dict[str, dict[str, dict[str, float]]]:
-    """How often each factor is told in each split: by its own head, and by "switched labels".
+def told(seen: Prediction, data: Dataset, rows: Rows, test: str, factors: Sequence[str]) -> dict:
+    """How often each factor of split `test` is told: by its own head, and by "switched labels".
 
     "switched" is the test of MIMM's two-factor extension: the label's answer, read as the level
     that the answered class most often has in training, is scored against the factor. No probe:
     right answers are right half of the time, and the features may still hold the whole factor.
     """
-    often = {
-        factor: torch.from_numpy(confound.measured(data, rows["train"], factor).argmax(axis=1))
-        for factor in factors
-    }
-
-    def right(test: str, answers: Mapping[str, Tensor]) -> dict[str, float]:
-        level = {factor: data.confounders[factor][rows[test]] for factor in answers}
-        return {f: _rounded(metrics.accuracy(z, level[f])) for f, z in answers.items()}
-
+    own = {factor: logits.argmax(dim=1) for factor, logits in seen.others.items()}
+    often = {f: confound.measured(data, rows["train"], f).argmax(axis=1) for f in factors}
+    switched = {factor: torch.from_numpy(level)[seen.label] for factor, level in often.items()}
+    level = {factor: data.confounders[factor][rows[test]] for factor in factors}
     return {
-        test: {
-            "spurious_accuracy": right(
-                test, {f: logits.argmax(dim=1) for f, logits in seen.others.items()}
-            ),
-            "switched_accuracy": right(
-                test, {f: levels[seen.label] for f, levels in often.items()}
-            ),
-        }
-        for test, seen in predictions.items()
+        f"{name}_accuracy": rounded({f: metrics.accuracy(z, level[f]) for f, z in said.items()})
+        for name, said in (("spurious", own), ("switched", switched))
     }
 
 
@@ -113,48 +92,33 @@ def content(
     """What f_y, the `part` of `rows`, holds of each factor: {measure: {factor: figures}}.
 
     In `rows` no factor should tell of the class. `measures` names those to take, with options in
-    place of `CONTENT`'s; all by default: linear and MLP probes, the purity of its neighbourhoods,
-    and I(f_y; z) in nats by a critic fitted on one half of the patients and read on the other.
-    Raises ValueError for an unknown measure.
+    place of those of `MEASURES`; all by default: linear and MLP probes, the purity of its
+    neighbourhoods, and I(f_y; z) in nats by a critic fitted on one half of the patients and read on
+    the other. Raises ValueError for an unknown measure.
     """
-    if unknown := set(measures or ()) - set(CONTENT):
-        raise ValueError(f"measures {sorted(unknown)}: expected some of {', '.join(CONTENT)}")
-    chosen, patient = CONTENT if measures is None else measures, data.patient[rows]
-    return {
-        name: {
-            f: MEASURES[name](part, data.confounders[f][rows], patient, **CONTENT[name] | options)
-            for f in factors
+    chosen = {name: {} for name in MEASURES} if measures is None else measures
+    if unknown := set(chosen) - set(MEASURES):
+        raise ValueError(f"measures {sorted(unknown)}: expected some of {', '.join(MEASURES)}")
+    level, patient = {f: data.confounders[f][rows] for f in factors}, data.patient[rows]
+    return rounded(
+        {
+            name: {f: MEASURES[name](part, level[f], patient=patient, **how) for f in factors}
+            for name, how in chosen.items()
         }
-        for name, options in chosen.items()
-    }
-
-
-def _probe(part: Tensor, level: Tensor, patient: Tensor, **options) -> dict[str, float]:
-    found = metrics.probe(part, level, patient=patient, **options)
-    return {key: _rounded(value) for key, value in found.items()}
-
-
-def _purity(part: Tensor, level: Tensor, patient: Tensor) -> dict[str, float]:
-    return {key: _rounded(value) for key, value in metrics.neighbour_purity(part, level).items()}
+    )
 
 
 def _nats(part: Tensor, level: Tensor, patient: Tensor, **options) -> float:
     one_hot, half = F.one_hot(level).float(), patient % 2 == 0
     sides = [(part[side], one_hot[side]) for side in (half, ~half)]
-    return round(held_out_information(*sides, **options).item(), 4)
+    return held_out_information(*sides, **options).item()
 
 
-CONTENT = {
-    "probe": {"permutations": 100},
-    "probe_mlp": {"permutations": 10},
-    "purity": {},
-    "information": {"steps": 300, "negatives": 4, "hidden": 64},
-}
 MEASURES = {
-    "probe": partial(_probe, kind="linear"),
-    "probe_mlp": partial(_probe, kind="mlp"),
-    "purity": _purity,
-    "information": _nats,
+    "probe": partial(metrics.probe, permutations=100),
+    "probe_mlp": partial(metrics.probe, kind="mlp", permutations=10),
+    "purity": lambda part, level, patient: metrics.neighbour_purity(part, level),
+    "information": partial(_nats, steps=300, negatives=4, hidden=64),
 }
 
 
@@ -166,5 +130,10 @@ def read_parts(
     return seen.parts, [seen.logits, *seen.others.values()]
 
 
-def _rounded(value: float) -> float | None:
-    return None if isnan(value) else round(value, 4)
+def rounded(found: object) -> object:
+    """Figures as results.json has them: four digits, None for a NaN."""
+    if isinstance(found, dict):
+        return {key: rounded(value) for key, value in found.items()}
+    if isinstance(found, float):
+        return None if isnan(found) else round(found, 4)
+    return found

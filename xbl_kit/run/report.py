@@ -8,6 +8,7 @@ import pandas as pd
 import torch
 import torchvision
 from jaxtyping import Float
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from xbl_kit import __version__, plots
@@ -46,39 +47,35 @@ Save = Callable[[str, Callable[[Path], object]], None]  # a name, and what fills
 
 def versions() -> dict[str, str]:
     """What the results were made with."""
-    return {
-        "xbl_kit": __version__,
-        "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
-        "python": platform.python_version(),
-    }
+    found = {"xbl_kit": __version__, "torch": torch.__version__}
+    return found | {"torchvision": torchvision.__version__, "python": platform.python_version()}
 
 
 def summary(results: dict) -> pd.DataFrame:
     """`results.json` as a table: a row for each split and model, a column for each figure."""
-    rows = [
-        {"split": split, "model": model}
-        | {title: content["splits"][split].get(key) for key, title in COLUMNS.items()}
-        for split in next(iter(results["models"].values()))["splits"]
-        for model, content in results["models"].items()
-    ]
-    return pd.DataFrame(rows).set_index(["split", "model"]).dropna(axis="columns", how="all")
+    models = results["models"]
+    rows = {
+        (split, model): {title: found["splits"][split].get(k) for k, title in COLUMNS.items()}
+        for split in next(iter(models.values()))["splits"]
+        for model, found in models.items()
+    }
+    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis(["split", "model"])
+    return table.dropna(axis="columns", how="all")
 
 
 def contents(results: dict) -> pd.DataFrame:
     """What f_y holds of each factor (mimm-x): probes beside their null, purity, held-out nats."""
+    titles, models = CONTENTS.items(), results["models"]
     rows = {
         (model, factor): {
-            title: found[measure][factor] if key is None else found[measure][factor][key]
-            for title, (measure, key) in CONTENTS.items()
-            if measure in found
+            title: found[m][factor][key] if key else found[m][factor]
+            for title, (m, key) in titles
+            if m in found
         }
-        for model, found in results["models"].items()
-        for factor in next((found[m] for m, _ in CONTENTS.values() if m in found), ())
+        for model, found in models.items()
+        for factor in next((found[m] for _, (m, _) in titles if m in found), ())
     }
-    table = pd.DataFrame.from_dict(rows, orient="index")
-    table.index.names = ["model", "factor"][: table.index.nlevels]
-    return table
+    return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def draw_run(results: dict, models: dict[str, Classifier], task: Task, save: Save) -> None:
@@ -89,21 +86,19 @@ def draw_run(results: dict, models: dict[str, Classifier], task: Task, save: Sav
         if any(value is not None for splits in values.values() for value in splits.values()):
             save(f"{key}.png", _png(plots.split_bars(values, ylabel=TITLES[key])))
     if picks:
-        data, bad = task.data, picks["bad"]
-        suspect = (bad[0] if isinstance(bad, list) else bad)["label"]
-        of_suspect = [row for row in task.rows["iid"] if data.classes[data.label[row]] == suspect]
-        some = torch.stack((of_suspect or list(task.rows["iid"]))[:SHOWN])
+        bad = picks["bad"][0] if isinstance(picks["bad"], list) else picks["bad"]
+        iid, suspect = task.rows["iid"], task.data.classes.index(bad["label"])
+        of_suspect = iid[task.data.label[iid] == suspect]
+        some = (of_suspect if len(of_suspect) else iid)[:SHOWN]
         shown = {name: models[name] for name in results["models"]}
-        save("maps.png", _png(maps_of(shown, data, some)))
+        save("maps.png", _png(maps_of(shown, task.data, some)))
 
 
 def draw_tsne(name: str, part: Float[Tensor, "n d"], task: Task, save: Save) -> None:
     """Write the t-SNE of a model's f_y on the balanced rows, coloured by label and factors."""
     data, rows = task.data, task.rows["balanced"]
-    columns = {"label": (data.classes, data.label[rows])} | {
-        factor: (data.levels[factor], data.confounders[factor][rows])
-        for factor in task.settings.confounders
-    }
+    factors = {f: (data.levels[f], data.confounders[f][rows]) for f in task.settings.confounders}
+    columns = {"label": (data.classes, data.label[rows])} | factors
     save(f"tsne-{name}.png", _png(plots.scatter(tsne(part), columns, title=RECIPES[name].title)))
 
 
@@ -115,25 +110,22 @@ def by_split(results: dict, key: str) -> dict[str, dict[str, float | None]]:
     }
 
 
-def maps_of(models: dict[str, Classifier], data: Dataset, rows: torch.Tensor):
+def maps_of(models: dict[str, Classifier], data: Dataset, rows: Tensor) -> Figure:
     """The maps of a few images by every model, side by side, with what each model says."""
-    predictions = {name: predict(model, data, rows) for name, model in models.items()}
-    size = tuple(data.images.shape[1:])
-    batch = data[rows]
+    size, batch = tuple(data.images.shape[1:]), data[rows]
+    seen = {RECIPES[name].title: predict(model, data, rows) for name, model in models.items()}
+
+    def named(classes: Tensor) -> list[str]:
+        return [data.classes[i] for i in classes.tolist()]
+
     return plots.map_grid(
         batch.image,
-        {
-            RECIPES[name].title: upsample(prediction.cam, size)
-            for name, prediction in predictions.items()
-        },
+        {title: upsample(each.cam, size) for title, each in seen.items()},
         next(iter(batch.masks.values()), None),
-        titles=[data.classes[i] for i in batch.label.tolist()],
-        notes={
-            RECIPES[name].title: [data.classes[i] for i in prediction.label.tolist()]
-            for name, prediction in predictions.items()
-        },
+        titles=named(batch.label),
+        notes={title: named(each.label) for title, each in seen.items()},
     )
 
 
-def _png(figure) -> Callable[[Path], object]:
+def _png(figure: Figure) -> Callable[[Path], object]:
     return lambda path: figure.savefig(path, format="png", dpi=110)

@@ -12,7 +12,6 @@ from xbl_kit.data import Dataset, confound, open_dataset
 Rows = dict[str, Int[Tensor, " _"]]
 Tables = Mapping[str, np.ndarray]  # P(level | class) of each factor, (classes, levels)
 
-TESTS = ("iid", "balanced", "inverted", "counter")
 FRACTIONS = {
     "exbl": {"train": 0.6, "val": 0.2, "test": 0.2},
     "mimm-x": {"train": 0.6, "val": 0.1, "test": 0.3},

@@ -2,25 +2,34 @@
 
 import dataclasses
 import json
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from torch import Tensor
+
 from xbl_kit.data import KINDS, LISTED, Dataset, open_dataset
+from xbl_kit.data.faults import one_of
+from xbl_kit.exemplar import Exemplar
+from xbl_kit.methods import Known
 from xbl_kit.models import Classifier, build_classifier, build_multihead, cache_stem
 from xbl_kit.pick import Box, region_pixels
-from xbl_kit.run.presets import PRESETS, USUAL
 from xbl_kit.run.recipes import EXPERIMENTS, RECIPES, in_order
-from xbl_kit.run.splits import (
-    TESTS,
-    Rows,
-    draw_cohort,
-    find_confounded,
-    make_confounded,
-    split_rows,
-)
+from xbl_kit.run.splits import Rows, draw_cohort, find_confounded, make_confounded, split_rows
+from xbl_kit.schedule import Schedule
 from xbl_kit.storage import cache_folder
-from xbl_kit.train import Schedule
+
+PRESETS = tomllib.loads(Path(__file__).with_name("presets.toml").read_text(encoding="utf-8"))
+TESTS = ("iid", "balanced", "inverted", "counter")
+# The confounders where none are named.
+USUAL = {
+    ("exbl", "phantom"): ("age",),
+    ("mimm-x", "phantom"): ("age", "sex", "site"),
+    ("mimm-x", "morphomnist"): ("stroke", "rotation"),
+    ("mimm-x", "chexpert"): ("sex", "age_group"),
+    ("mimm-x", "mri"): ("sex", "site"),
+}
 
 
 @dataclass(frozen=True)
@@ -64,26 +73,27 @@ def settle(experiment: str, **given) -> Settings:
 
     Raises ValueError for an unknown setting, experiment, kind of data, preset or model.
     """
-    names = [each.name for each in dataclasses.fields(Settings)]
-    if unknown := sorted(set(given) - set(names)):
-        raise ValueError(f"no setting {unknown[0]!r}, expected some of {', '.join(names)}")
-    wanted = Settings(experiment, **given)
-    kinds = ("phantom", *LISTED) if experiment == "exbl" else KINDS
-    for what, known in (("experiment", EXPERIMENTS), ("data", kinds), ("preset", PRESETS)):
-        if (name := getattr(wanted, what)) not in known and name is not None:
-            raise ValueError(f"{what} {name!r}: expected one of {', '.join(known)}")
-    models = tuple(given.get("models", EXPERIMENTS[experiment]))
-    wrong = sorted({*models, *wanted.options} - set(RECIPES))
-    if wrong or not models:
-        raise ValueError(f"models {wrong}: expected some of {', '.join(RECIPES)}")
-    models = (*(name for name in in_order(models) if name not in models), *models)
-    usual = "classroom" if experiment == "exbl" else wanted.data
-    preset = wanted.preset or (usual if usual in PRESETS else "on disk")
-    replaced = {k: str(v) for k in ("weights", "backbone") if (v := getattr(wanted, k))}
-    plan = PRESETS[preset] | dict(wanted.plan) | replaced
-    confounders = wanted.confounders or USUAL.get((experiment, wanted.data), ())
-    chosen = {"models": models, "preset": preset, "plan": plan, "confounders": tuple(confounders)}
-    return dataclasses.replace(wanted, **chosen, **{k: plan[k] for k in ("weights", "backbone")})
+    for name in given:
+        one_of("setting", name, [each.name for each in dataclasses.fields(Settings)])
+    one_of("experiment", experiment, EXPERIMENTS)
+    wanted, exbl = Settings(experiment, **given), experiment == "exbl"
+    data, models = wanted.data, given.get("models", EXPERIMENTS[experiment])
+    one_of("data", data, ("phantom", *LISTED) if exbl else KINDS)
+    for name in (*models, *wanted.options) or ("",):
+        one_of("models:", name, RECIPES)
+    usual = "classroom" if exbl else data if data in PRESETS else "on disk"
+    preset = one_of("preset", wanted.preset or usual, PRESETS)
+    chosen = {k: str(v) for k in ("weights", "backbone") if (v := getattr(wanted, k))}
+    plan = PRESETS[preset] | dict(wanted.plan) | chosen
+    return dataclasses.replace(
+        wanted,
+        preset=preset,
+        plan=plan,
+        backbone=plan["backbone"],
+        weights=plan["weights"],
+        models=(*(name for name in in_order(models) if name not in models), *models),
+        confounders=tuple(wanted.confounders or USUAL.get((experiment, data), ())),
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,10 +117,6 @@ class Task:
         """The splits that are tested on."""
         return [name for name in TESTS if name in self.rows]
 
-    def network(self, heads: bool) -> Classifier:
-        """The untrained network; all models have the same, with the same start."""
-        return build_network(self.settings, self.data, heads)
-
     def schedule(self, key: str, device: str, epochs: int | None = None) -> Schedule:
         """A schedule of the plan, or its "train" where it has none of this name.
 
@@ -123,6 +129,12 @@ class Task:
         as_long = {"epochs": epochs, "horizon": whole.epochs, "patience": None, "keep": "last"}
         return dataclasses.replace(whole, **as_long)
 
+    def known(self, rows: Tensor, schedule: Schedule, exemplar: Exemplar | None) -> Known:
+        """What the functions that build methods are told."""
+        steps = schedule.epochs * max(1, len(rows) // schedule.batch_size)
+        factors, region = tuple(self.settings.confounders), self.settings.region
+        return Known(self.data, rows, factors, exemplar, region, steps, self.settings.seed)
+
     def options(self, name: str) -> dict:
         """Those of a method: the plan's, and what was given in their place."""
         usual = self.settings.plan.get("options", {})
@@ -130,14 +142,14 @@ class Task:
 
 
 def build_network(settings: Settings, data: Dataset, heads: bool = False) -> Classifier:
-    plan, factors = settings.plan, settings.confounders if heads else ()
-    options = {"weights": None if plan["weights"] == "none" else plan["weights"]}
-    options |= {"seed": settings.seed}
-    if heads or "features" in plan:
-        levels = {factor: len(data.levels[factor]) for factor in factors}
-        options |= {"size": plan.get("features", 4)}
-        return build_multihead(plan["backbone"], len(data.classes), levels, **options)
-    return build_classifier(plan["backbone"], len(data.classes), hidden=plan["hidden"], **options)
+    """The untrained network; all models have the same, with the same start."""
+    plan, size = settings.plan, len(data.classes)
+    weights = None if plan["weights"] == "none" else plan["weights"]
+    start = {"weights": weights, "seed": settings.seed}
+    if not heads and "features" not in plan:
+        return build_classifier(plan["backbone"], size, hidden=plan["hidden"], **start)
+    levels = {f: len(data.levels[f]) for f in settings.confounders if heads}
+    return build_multihead(plan["backbone"], size, levels, size=plan.get("features", 4), **start)
 
 
 def open_task(settings: Settings) -> Task:
@@ -145,32 +157,26 @@ def open_task(settings: Settings) -> Task:
 
     Raises ValueError for settings or data that are of no use.
     """
-    data, rows = (_draw if settings.data not in LISTED else _read)(settings)
+    data, rows = (_read if settings.data in LISTED else _draw)(settings)
     stem = cache_stem(build_network(settings, data), data.images, cache_folder() / "stems")
     task = Task(settings, dataclasses.replace(data, stem=stem), rows)
     for name in in_order(task.models):
         recipe = RECIPES[name]
-        if ("exemplar" in recipe.needs and settings.exemplars == "auto") or "masks" in recipe.needs:
-            region_pixels(
-                data[0], settings.region
-            )  # one of no use is said before hours of training
+        picked = "exemplar" in recipe.needs and settings.exemplars == "auto"
+        if picked or "masks" in recipe.needs:
+            region_pixels(data[0], settings.region)  # of no use: said before hours of training
         if "factors" in recipe.needs and not settings.confounders:
             raise ValueError(f"{name} needs the spurious factors: name them as confounders")
         if f"{recipe.rows}train" not in rows:
-            raise ValueError(
-                f"{name} needs unbiased images to train on; {settings.data!r} has none"
-            )
+            raise ValueError(f"{name} needs unbiased images to train on, and there are none")
     return task
 
 
 def _draw(settings: Settings) -> tuple[Dataset, Rows]:
     """Data that are made to measure."""
     kind, plan, factors = settings.data, settings.plan, settings.confounders
-    if "preferred" not in plan:
-        raise ValueError(f"data {kind!r} are drawn: the plan names no preferred levels")
-    if unknown := set(factors) - set(plan["preferred"]):
-        known = ", ".join(plan["preferred"])
-        raise ValueError(f"confounders {sorted(unknown)}: expected some of {known}")
+    for factor in factors:
+        one_of("confounder", factor, plan["preferred"])
     if settings.strength is None or settings.labels or settings.target != "label":
         raise ValueError(f"data {kind!r} are drawn: a strength, and no labels, are needed")
     if settings.reading:
@@ -178,14 +184,9 @@ def _draw(settings: Settings) -> tuple[Dataset, Rows]:
     made = {"per_class": plan["per_class"], "size": plan["size"], "seed": settings.seed}
     if settings.experiment == "exbl":
         return draw_cohort(preferred=plan["preferred"], **made)
-    return make_confounded(
-        kind,
-        settings.root,
-        preferred={factor: plan["preferred"][factor] for factor in factors},
-        strength=settings.strength,
-        **made,
-        **plan.get("drawing", {}),
-    )
+    made |= {"preferred": {factor: plan["preferred"][factor] for factor in factors}}
+    made |= {"strength": settings.strength} | plan.get("drawing", {})
+    return make_confounded(kind, settings.root, **made)
 
 
 def _read(settings: Settings) -> tuple[Dataset, Rows]:
@@ -216,4 +217,4 @@ def prepare(
     """
     settings = settle("exbl", data=kind, root=root, confounders=confounders, seed=seed)
     settings = dataclasses.replace(settings, plan=settings.plan | {"size": size}, reading=reading)
-    return (_draw if kind not in LISTED else _read)(settings)
+    return (_read if kind in LISTED else _draw)(settings)

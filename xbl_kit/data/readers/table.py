@@ -8,7 +8,7 @@ from PIL import Image
 from xbl_kit.data.dataset import Dataset, table_of
 from xbl_kit.data.manifest import Manifest
 from xbl_kit.data.readers.text_table import read_text_table
-from xbl_kit.storage import start_over
+from xbl_kit.storage import OwnFiles
 
 PATHS = ("image", "mask")
 NAME = "metadata.csv"
@@ -45,7 +45,10 @@ def write_table(data: Dataset, root: str | Path) -> pd.DataFrame:
     stacks = {column: stack for column, stack in stacks.items() if stack is not None}
     for column in stacks:
         table[column] = [f"{column}s/{row:05}.png" for row in range(len(data))]
-    start_over(root, [NAME, *table[list(stacks)].to_numpy().ravel()])
+    names, files = [NAME, *table[list(stacks)].to_numpy().ravel()], OwnFiles(root)
+    files.begin(names)
+    files.names |= set(names)
+    files.save()
     for column, stack in stacks.items():
         (root / f"{column}s").mkdir(exist_ok=True)
         for name, picture in zip(table[column], stack, strict=True):
