@@ -98,3 +98,9 @@ def test_what_is_of_no_use_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr("torchvision.datasets.mnist.download_and_extract_archive", offline)
     with pytest.raises(ValueError, match="no MNIST there"):
         open_dataset("morphomnist", tmp_path / "absent")
+
+
+def test_only_the_test_split_is_drawn_from_the_test_set(tmp_path):
+    data = open_dataset("morphomnist", write_mnist(tmp_path), per_cell={"": 2, "test": 2})
+    assert ((data.patient.numpy() >= 60_000) == (data.split == "test")).all()
+    assert len(data.patient.unique()) == len(data) and data.images.any(axis=(1, 2)).all()

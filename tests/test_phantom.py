@@ -304,3 +304,26 @@ def test_a_cohort_can_have_a_count_for_every_cell():
         for n in (2, np.full((4, 2), 2))
     )
     assert (one.images == other.images).all() and (one.split == other.split).all()
+
+
+def test_an_option_that_is_not_known_is_named():
+    with pytest.raises(TypeError, match="'sizes'"):
+        make(sizes=64)
+    for name in ("sizes", "age"):
+        with pytest.raises(ValueError, match=f"no option '{name}'.* per_cell, .*severity"):
+            open_dataset("phantom", **{name: 1})
+
+
+def test_phantoms_are_redrawn_as_they_were_drawn():
+    drawing = {"severity": 1.2, "proportions": 2.0}
+    data = open_dataset("phantom", per_cell={"": 2}, size=32, **drawing)
+    unlike = (data.label != NORMAL).int() + data.confounders["age"]
+    rows = torch.argsort(unlike)  # the first look the same, however they were drawn
+    for name, value in drawing.items():
+        with pytest.raises(ValueError, match=f"not the phantoms of seed 0 .*{name}.*expected"):
+            redraw(data, rows, **{name: value})
+    np.testing.assert_array_equal(redraw(data, rows, **drawing).images, data.images[rows])
+    other = redraw(data, rows, site=1, **drawing)
+    assert other.confounders["site"].tolist() == [1] * len(rows)
+    kept = (other.images == data.images[rows]).all(axis=(1, 2))
+    assert (kept == (data.confounders["site"][rows] == 1).numpy()).all()

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-import torchvision
+from jaxtyping import Bool, Int, UInt8
 from scipy.ndimage import distance_transform_edt
-from tqdm.auto import tqdm
+from torchvision.datasets import MNIST
 
 from xbl_kit.data.cells import lay_out
 from xbl_kit.data.dataset import Dataset
@@ -17,9 +17,10 @@ CLASSES = ("0-4", "5-9")
 FACTORS = {"stroke": ("thin", "thick"), "rotation": ("none", "90 degrees")}
 # Of the digit's own stroke width: what thinning leaves of it, what thickening adds to it.
 THIN, THICK = 0.5, 1.0
-UPSCALE = 3
 PER_CELL = {"train": 500, "val": 50, "test": 100}
-FILE = {"train": True, "val": True, "test": False}  # from MNIST's training set?
+
+Images = UInt8[np.ndarray, "n h w"]
+Ints, Flags = Int[np.ndarray, " n"], Bool[np.ndarray, " n"]
 
 
 def open_morphomnist(
@@ -40,59 +41,48 @@ def open_morphomnist(
     Raises ValueError for an unknown factor or where MNIST has fewer digits than are wanted.
     """
     columns = lay_out(per_cell, crossed, len(CLASSES), FACTORS, seed=seed)
-    split, generator = columns["split"], np.random.default_rng(seed)
-    digits, patient = _choose(root, columns["label"], split, generator)
-    images = _redraw(digits, columns["stroke"], columns["rotation"], size)
+    split, label = columns.pop("split"), columns.pop("label")
+    digits, number = _choose(root, label, split == "test", seed)
     return Dataset(
-        images=images,
-        label=torch.from_numpy(columns["label"]),
+        images=_redraw(digits, columns["stroke"] == 1, columns["rotation"] == 1, size),
+        label=torch.from_numpy(label),
         classes=CLASSES,
-        patient=torch.from_numpy(patient),
-        confounders={factor: torch.from_numpy(columns[factor]) for factor in FACTORS},
+        patient=torch.from_numpy(number),
+        confounders={factor: torch.from_numpy(level) for factor, level in columns.items()},
         levels=FACTORS,
         split=split,
     )
 
 
-def _choose(
-    root: str | Path, label: np.ndarray, split: np.ndarray, generator: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
+def _choose(root: str | Path, label: Ints, held_out: Flags, seed: int) -> tuple[Images, Ints]:
     """A digit for every row, none twice, and its number: test digits come after all others."""
+    try:
+        train, test = (MNIST(root, train=part, download=True) for part in (True, False))
+    except (RuntimeError, OSError) as error:
+        raise ValueError(f"{root}: no MNIST there, and it cannot be downloaded ({error})") from None
+    rng = np.random.default_rng(seed)
     digits, number = np.empty((len(label), 28, 28), np.uint8), np.empty(len(label), np.int64)
-    for train in (True, False):
-        source = _mnist(root, train)
-        digit_class = (source.targets.numpy() >= 5).astype(np.int64)
+    for source, before, wanted in ((train, 0, ~held_out), (test, 60_000, held_out)):
         for y, name in enumerate(CLASSES):
-            of_file = np.isin(split, [s for s, from_train in FILE.items() if from_train == train])
-            rows = np.flatnonzero(of_file & (label == y))
-            own = generator.permutation(np.flatnonzero(digit_class == y))[: len(rows)]
+            rows = np.flatnonzero(wanted & (label == y))
+            own = rng.permutation(np.flatnonzero((source.targets.numpy() >= 5) == y))[: len(rows)]
             if len(own) < len(rows):
                 raise ValueError(f"{root}: MNIST has {len(own)} digits {name}, {len(rows)} wanted")
-            digits[rows] = source.data.numpy()[own]
-            number[rows] = own + (0 if train else 60_000)
+            digits[rows], number[rows] = source.data.numpy()[own], before + own
     return digits, number
 
 
-def _mnist(root: str | Path, train: bool) -> torchvision.datasets.MNIST:
-    try:
-        return torchvision.datasets.MNIST(root, train=train, download=True)
-    except (RuntimeError, OSError) as error:
-        raise ValueError(f"{root}: no MNIST there, and it cannot be downloaded ({error})") from None
-
-
-def _redraw(digits: np.ndarray, stroke: np.ndarray, turned: np.ndarray, size: int) -> np.ndarray:
-    large = F.interpolate(torch.from_numpy(digits)[:, None].float(), scale_factor=UPSCALE)
+def _redraw(digits: Images, thick: Flags, turned: Flags, size: int) -> UInt8[np.ndarray, "n s s"]:
+    """Each digit, at three times its size, thinned or thickened and turned; `size` pixels wide."""
+    large = F.interpolate(torch.from_numpy(digits)[:, None].float(), scale_factor=3)
     large = F.avg_pool2d(large, 3, stride=1, padding=1)[:, 0].numpy() > 127
-    thick = (stroke == 1).tolist()
-    bar = tqdm(zip(large, thick, strict=True), "digits", len(large), unit="digit", disable=None)
-    drawn = torch.from_numpy(np.stack([_restroke(*each) for each in bar]))
-    quarter = torch.from_numpy(turned == 1)
-    drawn[quarter] = drawn[quarter].rot90(1, dims=(1, 2))
-    small = F.interpolate(drawn[:, None].float(), (size, size), mode="area")[:, 0]
-    return (255 * small).round().to(torch.uint8).numpy()
+    drawn = np.stack([_restroke(*each) for each in zip(large, thick.tolist(), strict=True)])
+    drawn[turned] = np.rot90(drawn[turned], axes=(1, 2))
+    small = F.interpolate(torch.from_numpy(drawn)[:, None].float(), (size, size), mode="area")
+    return (255 * small[:, 0]).round().to(torch.uint8).numpy()
 
 
-def _restroke(ink: np.ndarray, thicken: bool) -> np.ndarray:
+def _restroke(ink: Bool[np.ndarray, "h w"], thicken: bool) -> Bool[np.ndarray, "h w"]:
     """Erosion or dilation by a disk, exactly, as a threshold on the distance to the border.
 
     Across a stroke of width w the distances to its border average w / 4.

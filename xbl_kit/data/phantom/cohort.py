@@ -9,9 +9,8 @@ from torch import Tensor
 
 from xbl_kit.data.cells import lay_out
 from xbl_kit.data.dataset import Dataset
-from xbl_kit.data.phantom.draw import CLASSES, FACTORS, LINE, Column, Drawing, make_phantoms
+from xbl_kit.data.phantom.draw import CLASSES, FACTORS, LEVELS, Column, Drawing, make_phantoms
 
-LEVELS = FACTORS | {"line": LINE}
 PER_CELL = {"train": 400, "val": 100, "test": 100}
 
 
@@ -32,48 +31,36 @@ def open_phantoms(
     Raises ValueError for a factor that is not known or a value that `Drawing` refuses.
     """
     levels = LEVELS if "line" in crossed else FACTORS
-    seed = Drawing(**drawing).seed
-    columns = lay_out(per_cell, crossed, len(CLASSES), levels, seed=seed)
+    columns = lay_out(per_cell, crossed, len(CLASSES), levels, seed=Drawing(**drawing).seed)
     split = columns.pop("split")
-    return _draw(columns | {"patient": np.arange(len(split))}, split, **drawing)
+    return _draw(columns | {"patient": np.arange(len(split))}, drawing, split)
 
 
-def redraw(
-    data: Dataset,
-    rows: Int[Tensor, " n"],
-    *,
-    seed: int = 0,
-    severity: float | int = Drawing.severity,
-    proportions: float | int = Drawing.proportions,
-    **changed: Column,
-) -> Dataset:
+def redraw(data: Dataset, rows: Int[Tensor, " n"], *, seed: int = 0, **changed: Column) -> Dataset:
     """The phantoms of some rows drawn again, alike bit for bit but for what `changed` says.
 
     `changed` are other levels, one or (n,), of `growth_plate`, `age`, `sex`, `site` or `line`.
-    Each new image makes a counterfactual pair with its old one. `seed`, `severity` and
-    `proportions` are those that the cohort was drawn with.
+    Each new image makes a counterfactual pair with its old one. `seed`, and `severity` and
+    `proportions` where they were given, are those that the cohort was drawn with.
 
-    Raises ValueError where `data` are not phantoms drawn so.
+    Raises ValueError where `data` are not the phantoms drawn so: one of each kind is compared.
     """
-    how = {"seed": seed, "severity": severity, "proportions": proportions}
-    batch, size = data[rows], data.images.shape[1]
-    known = {"label": batch.label, "patient": batch.patient, **batch.confounders}
-    first = {name: column[:1] for name, column in known.items()}
-    if not FACTORS.keys() <= known.keys() <= {"label", "patient", *LEVELS} or not np.array_equal(
-        make_phantoms(**first, size=size, **how).image, data.images[rows[:1].numpy()]
-    ):
-        said = ", ".join(f"{name} {value}" for name, value in how.items())
-        raise ValueError(f"these are not the phantoms of {said}, so they cannot be redrawn")
-    return _draw(known | changed, size=size, **how)
+    how = {"seed": seed, "size": data.images.shape[1]}
+    how |= {name: changed.pop(name) for name in ("severity", "proportions") if name in changed}
+    old = data[rows]
+    known = {"label": old.label, "patient": old.patient, **old.confounders}
+    some = np.unique(np.stack([old.label, *old.confounders.values()]), axis=1, return_index=True)[1]
+    each = {name: column[some] for name, column in known.items()}
+    image = data.images[rows[some].numpy()]
+    if set(FACTORS) - set(known) or (make_phantoms(**each, **how).image != image).any():
+        raise ValueError(f"not the phantoms of seed {seed} ({how}): expected how they were drawn")
+    return _draw(known | changed, how)
 
 
-def _draw(
-    columns: Mapping[str, Column], split: np.ndarray | None = None, **drawing: float | int | None
-) -> Dataset:
-    """The data set of some patients: columns are what `make_phantoms` takes."""
-    drawn = make_phantoms(**columns, **drawing)
-    n = len(drawn.image)
-    column = {name: torch.as_tensor(values).expand(n) for name, values in columns.items()}
+def _draw(columns: dict[str, Column], how: dict, split: np.ndarray | None = None) -> Dataset:
+    """The data set of the patients that `make_phantoms` draws from some columns."""
+    drawn = make_phantoms(**columns, **how)
+    column = {name: torch.as_tensor(x).expand(len(drawn.image)) for name, x in columns.items()}
     levels = {factor: names for factor, names in LEVELS.items() if factor in column}
     return Dataset(
         images=drawn.image,
