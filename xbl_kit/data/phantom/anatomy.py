@@ -102,7 +102,7 @@ def _lung(u: Field, s: Field, v: Field, heart: Field, p: Body) -> Field:
 
 def cage_width(v: Field | float, p: Body) -> Field | float:
     """Half-width of the rib cage at the height v."""
-    return p["cage_width"] - 0.36 * np.square(ramp(0.22 - v))
+    return p["cage_width"] - 0.36 * np.square(np.clip(0.22 - v, 0, 1))
 
 
 def _mediastinum(s: Field, v: Field, heart: Field, p: Body, px: float) -> Field:

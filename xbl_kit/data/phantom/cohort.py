@@ -53,9 +53,7 @@ def redraw(data: Dataset, rows: Int[Tensor, " n"], *, seed: int = 0, **changed: 
     each = {name: column[some] for name, column in known.items()}
     image = data.images[rows[some].numpy()]
     if set(FACTORS) - set(known) or (make_phantoms(**each, **how).image != image).any():
-        raise ValueError(
-            f"not the phantoms of seed {seed} ({how}): expected what they were drawn with"
-        )
+        raise ValueError(f"not the phantoms of seed {seed} ({how}): expected how they were drawn")
     return _draw(known | changed, how)
 
 

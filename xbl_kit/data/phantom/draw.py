@@ -2,14 +2,14 @@
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, UInt8
-from numpy.typing import ArrayLike
+from torch import Tensor
 
 from xbl_kit.data.phantom.anatomy import Mask, cage_width, draw
 from xbl_kit.data.phantom.geometry import Body, Field, ellipse, ramp, wave
@@ -53,7 +53,7 @@ SCANNERS = (
     {"contrast": -0.30, "grain": 0.06, "marker": (LETTER_R, 0.885, 0.02, 20, 235)},
 )
 
-Column = ArrayLike | float | int  # integers, (n,) or one for all
+Column = Tensor | np.ndarray | np.generic | Sequence | float | int  # (n,), or one for all
 Image = UInt8[np.ndarray, "h w"]
 
 
@@ -168,7 +168,7 @@ def _expose(density: Field, noise: Field, exposure: float, scanner: Mapping) -> 
 
 def _burn_in(image: Image, form: str, top: float, left: float, ink: int, paper: int | None) -> None:
     """Write a letter over the image, at least 5 x 4 pixels large."""
-    letter = np.array([list(row) for row in form.split()]) == "#"
+    letter = np.array(form.split())[:, None].view("U1") == "#"
     size, (rows, columns) = len(image), letter.shape
     height, width = max(5, round(0.011 * rows * size)), max(4, round(0.011 * columns * size))
     row = ((np.arange(height) + 0.5) * rows / height).astype(int)

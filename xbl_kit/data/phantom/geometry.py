@@ -33,9 +33,9 @@ def _span(ends: list[float], size: int) -> slice:
     return slice(start, stop)
 
 
-def ramp(level: Field | float) -> Field | float:
+def ramp(level: Field) -> Field:
     """The level itself, but nothing below 0 and nothing above 1."""
-    return np.clip(level, 0, 1)
+    return level.clip(0, 1)
 
 
 def edge(depth: Field, width: float) -> Field:
