@@ -153,8 +153,8 @@ def test_a_probe_without_two_levels_is_said():
     features, level = _features(20)
     with pytest.raises(ValueError, match=r"levels with \[20\] patients"):
         metrics.probe(features, torch.zeros_like(level))
-    with pytest.raises(ValueError, match=r"\[10, 10\] patients: expected 2 levels, 11 each"):
-        metrics.probe(features, level, folds=11)
+    with pytest.raises(ValueError, match=r"\[19, 1\] patients: expected 2 levels, 2 each"):
+        metrics.probe(features, (torch.arange(20) == 3).long())
     with pytest.raises(ValueError, match="kind='tree'"):
         metrics.probe(features, level, kind="tree")
 

@@ -60,17 +60,15 @@ def input_gradient(
 
 
 def normalise(cam: Float[Tensor, "b h w"], by: str = "max") -> Float[Tensor, "b h w"]:
-    """Each map divided by its own maximum ("max") or Euclidean norm ("l2"), or left ("none").
+    """Each map divided by its own maximum ("max"), or left as it is ("none").
 
     A map of zeros stays one. Raises ValueError for another `by`.
     """
     if by == "none":
         return cam
-    if by not in ("max", "l2"):
-        raise ValueError(f'by={by!r}: expected "max", "l2" or "none"')
-    flat = cam.flatten(1)
-    scale = flat.amax(dim=1) if by == "max" else torch.linalg.vector_norm(flat, dim=1)
-    return cam / scale.clamp_min(1e-8)[:, None, None]
+    if by != "max":
+        raise ValueError(f'by={by!r}: expected "max" or "none"')
+    return cam / cam.flatten(1).amax(dim=1).clamp_min(1e-8)[:, None, None]
 
 
 def upsample(cam: Float[Tensor, "b h w"], size: tuple[int, int]) -> Float[Tensor, "b p q"]:

@@ -30,7 +30,7 @@ def region_pixels(batch: Batch, region: str | Box) -> Bool[Tensor, "b h w"]:
         return batch.masks[region]
     if not (len(region) == 4 and all(0 <= region[i] < region[i + 2] <= 1 for i in (0, 1))):
         raise ValueError(
-            f"region {tuple(region)}: expected left < right and top < bottom, all between 0 and 1"
+            f"region {tuple(region)}: expected 0 <= left < right <= 1, and top < bottom"
         )
     left, top, right, bottom = region
     y, x = ((torch.arange(n) + 0.5) / n for n in batch.image.shape[2:])
@@ -70,11 +70,8 @@ def pick_automatically(
             f"only {len(order)} right predictions have a map that is not empty; "
             f"{2 * pairs} are needed to pick good and bad explanations"
         )
-    return Exemplar(
-        good=explained(data, rows, cam, order[-pairs:].flip(0)),
-        bad=explained(data, rows, cam, suspects[:pairs]),
-        picked_by="auto",
-    )
+    sides = order[-pairs:].flip(0), suspects[:pairs]
+    return Exemplar(*(explained(data, rows, cam, at) for at in sides), picked_by="auto")
 
 
 def _least_inside(share: Tensor, label: Tensor) -> int:

@@ -17,6 +17,9 @@ from torch import Tensor
 
 from xbl_kit.explain import normalise
 
+Map = Float[Tensor, "h w"]
+Mask = Bool[Tensor, "h w"]
+Pictures = Sequence[Tensor | None] | Tensor
 # Perceptually even, and readable for the colour-blind: never "jet".
 MAP_COLOURS = colormaps["inferno"]
 
@@ -37,9 +40,9 @@ def _png(figure: Figure) -> bytes:
     return small.getvalue()
 
 
-def panels(width: float, height: float, rows: int, columns: int, **options) -> tuple:
-    """A figure of so many inches that no notebook shows by itself, and its array of axes."""
-    figure = Figure(figsize=(width, height), layout="constrained")
+def panels(size: tuple, rows: int, columns: int, **options) -> tuple[Figure, np.ndarray]:
+    """A figure of (width, height) in inches that no notebook shows by itself, and its axes."""
+    figure = Figure(figsize=size, layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
@@ -53,11 +56,10 @@ def live_curves() -> Callable[[dict], None]:
     def draw(record: dict) -> None:
         history.append(record)
         losses, epochs = list(record["train"]), [past["epoch"] for past in history]
-        figure, cells = panels(3.6 * len(losses), 2.6, 1, len(losses))
+        figure, cells = panels((3.6 * len(losses), 2.6), 1, len(losses))
         for axes, loss in zip(cells[0], losses, strict=True):
-            for part, style in (("train", "-"), ("val", "--")):
-                values = [past[part][loss] for past in history]
-                axes.plot(epochs, values, style, marker=".", label=part)
+            for part, style in (("train", ".-"), ("val", ".--")):
+                axes.plot(epochs, [past[part][loss] for past in history], style, label=part)
             axes.set(title=f"{loss} loss", xlabel="epoch", ylim=(0, None))
             axes.xaxis.get_major_locator().set_params(integer=True)
             axes.legend(frameon=False)
@@ -69,12 +71,7 @@ def live_curves() -> Callable[[dict], None]:
 
 
 def overlay(
-    axes: Axes,
-    image: Float[Tensor, "h w"],
-    cam: Float[Tensor, "h w"] | None = None,
-    mask: Bool[Tensor, "h w"] | None = None,
-    *,
-    title: str = "",
+    axes: Axes, image: Map, cam: Map | None = None, mask: Mask | None = None, *, title: str = ""
 ) -> None:
     """Draw an image, a heat map over it (clear where it is zero), and the outline of a mask."""
     axes.imshow(image.numpy(), cmap="gray", vmin=0, vmax=1)
@@ -94,9 +91,9 @@ def heat(strength: np.ndarray) -> np.ndarray:
 
 
 def gallery(
-    images: Sequence[Tensor] | Tensor,
-    cams: Sequence[Tensor | None] | Tensor = (),
-    masks: Sequence[Tensor | None] | Tensor = (),
+    images: Pictures,
+    cams: Pictures = (),
+    masks: Pictures = (),
     *,
     titles: Sequence[str] = (),
     columns: int = 4,
@@ -108,7 +105,7 @@ def gallery(
     if not len(images):
         raise ValueError("there is no image to draw")
     rows = -(-len(images) // columns)
-    figure, axes = panels(2.6 * columns, 2.9 * rows, rows, columns)
+    figure, axes = panels((2.6 * columns, 2.9 * rows), rows, columns)
     for cell, image, cam, mask, title in zip_longest(axes.flat, images, cams, masks, titles):
         cell.set_axis_off()
         if image is not None:
@@ -129,7 +126,7 @@ def map_grid(
     `titles` name the images, `notes` what each model says of them.
     """
     rows, columns = len(images), 1 + len(cams)
-    figure, axes = panels(2.2 * columns, 2.35 * rows, rows, columns)
+    figure, axes = panels((2.2 * columns, 2.35 * rows), rows, columns)
     for row, line in enumerate(axes):
         mask = None if masks is None else masks[row]
         overlay(line[0], images[row, 0], mask=mask, title=titles[row] if titles else "")
@@ -145,7 +142,7 @@ def split_bars(
     """Bars of {model: {split: value}}, grouped by split, with a line at the chance level."""
     table = DataFrame(values).astype(float).rename_axis("split").reset_index()
     long = table.melt("split", var_name="model", value_name=ylabel)
-    figure, [[axes]] = panels(7, 3.2, 1, 1)
+    figure, [[axes]] = panels((7, 3.2), 1, 1)
     sns.barplot(long, x="split", y=ylabel, hue="model", palette="colorblind", ax=axes)
     for bars in axes.containers:
         axes.bar_label(bars, fmt="{:.2f}", fontsize=8)
@@ -160,9 +157,8 @@ def split_bars(
 def share_maps(tables: Mapping[str, DataFrame]) -> Figure:
     """One panel a table of P(level | label), a row a label: rows that differ are a bias."""
     widths = [table.shape[1] for table in tables.values()]
-    height = 1.2 + 0.45 * max(len(table) for table in tables.values())
-    options = {"sharey": True, "width_ratios": widths}
-    figure, cells = panels(2 + 0.9 * sum(widths), height, 1, len(tables), **options)
+    size = (2 + 0.9 * sum(widths), 1.2 + 0.45 * max(len(table) for table in tables.values()))
+    figure, cells = panels(size, 1, len(tables), sharey=True, width_ratios=widths)
     look = {"vmin": 0, "vmax": 1, "cmap": "cividis", "cbar": False, "linewidths": 1}
     for axes, (name, table) in zip(cells[0], tables.items(), strict=True):
         sns.heatmap(table, annot=True, fmt=".2f", ax=axes, **look)
@@ -182,13 +178,13 @@ def scatter(
 
     `columns` are {name: (names of the levels, each point's level)}; the axes have no unit.
     """
-    figure, cells = panels(3 * len(columns), 4, 1, len(columns))
+    figure, cells = panels((3 * len(columns), 4), 1, len(columns))
     below = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "ncols": 2, "frameon": False}
     for axes, (name, (levels, of_point)) in zip(cells[0], columns.items(), strict=True):
         colours = sns.color_palette("colorblind", len(levels))
         for number, level in enumerate(levels):
-            x, y = points[of_point == number].T.numpy()
-            axes.scatter(x, y, s=5, color=colours[number], linewidths=0, label=level)
+            xy = points[of_point == number].T
+            axes.scatter(*xy, s=5, color=colours[number], linewidths=0, label=level)
         axes.set(title=name, xticks=[], yticks=[], box_aspect=1)
         axes.legend(**below, markerscale=3)
     figure.suptitle(title)

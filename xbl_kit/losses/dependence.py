@@ -4,13 +4,15 @@ CLUB is in nats but no estimate of mutual information; the two others have no un
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+# Samples x features of both sides; any first dimensions are pairs of their own.
+X, Z = Float[Tensor, "*#p b d"], Float[Tensor, "*#p b e"]
 Parts = Float[Tensor, "m b d"]
 Label = Int[Tensor, " b"] | None
 # Bound on |log variance| of CLUB in nats.
@@ -33,9 +35,8 @@ class Club(nn.Module):
 
     def __init__(self, x_size: int, z_size: int, *, hidden: int = 400):
         super().__init__()
-        self.network = nn.Sequential(
-            nn.Linear(x_size, hidden), nn.ReLU(), nn.Linear(hidden, 2 * z_size)
-        )
+        layers = nn.Linear(x_size, hidden), nn.ReLU(), nn.Linear(hidden, 2 * z_size)
+        self.network = nn.Sequential(*layers)
 
     def forward(self, x: Float[Tensor, "b d"], z: Float[Tensor, "b e"]) -> Float[Tensor, ""]:
         """The bound in nats, which the encoder minimises."""
@@ -76,7 +77,8 @@ class Clubs(nn.Module):
 
     def forward(self, parts: Parts, label: Label = None) -> Float[Tensor, " p"]:
         """The bounds in nats; a class with fewer than two samples is left out."""
-        sides, total = self._sides(parts, label), 0 * parts.sum() * parts.new_ones(len(self.pairs))
+        sides = list(self._sides(parts, label))
+        total = 0 * parts.sum() * parts.new_ones(len(self.pairs))
         for some in [slice(None)] if self.classes == 1 else [label == y for y in label.unique()]:
             if (n := parts[0, some].shape[0]) > 1:
                 bounds = [club(x[some], z[some]) for club, x, z in sides]
@@ -87,24 +89,19 @@ class Clubs(nn.Module):
         """Mean log q in nats, which these parameters maximise."""
         return torch.stack([q.log_likelihood(x, z) for q, x, z in self._sides(parts, label)])
 
-    def _sides(self, parts: Tensor, label: Tensor | None) -> list[tuple[Club, Tensor, Tensor]]:
+    def _sides(self, parts: Tensor, label: Tensor | None) -> Iterator[tuple[Club, Tensor, Tensor]]:
         spread = (parts.var(dim=1, correction=0, keepdim=True) + 1e-5).sqrt()
         parts = (parts - parts.mean(dim=1, keepdim=True)) / spread
         given = [] if self.classes == 1 else [F.one_hot(label, self.classes).to(parts[0].dtype)]
-        return [
-            (club, torch.cat([parts[i], *given], dim=1), parts[j])
-            for club, (i, j) in zip(self.each, self.pairs, strict=True)
-        ]
+        for club, (i, j) in zip(self.each, self.pairs, strict=True):
+            yield club, torch.cat([parts[i], *given], dim=1), parts[j]
 
 
-def hsic(
-    x: Float[Tensor, "*#p b d"], z: Float[Tensor, "*#p b e"], *, bandwidth: float | None = None
-) -> Float[Tensor, "..."]:
+def hsic(x: X, z: Z, *, bandwidth: float | None = None) -> Float[Tensor, "..."]:
     """Hilbert-Schmidt independence criterion, Gaussian kernels exp(-d^2 / (2 bandwidth^2)).
 
     Unbiased (Song et al. 2012, eq. 5): its mean is 0 at independence, and it can be negative. The
-    default bandwidth is the batch's median distance on each side, without a gradient. No unit. Any
-    first dimensions are pairs of their own.
+    default bandwidth is the batch's median distance on each side, without a gradient. No unit.
 
     Raises ValueError for fewer than four samples.
     """
@@ -119,14 +116,11 @@ def hsic(
     return ((a * b).sum(dim=(-2, -1)) + sums) / (n * (n - 3))
 
 
-def distance_correlation(
-    x: Float[Tensor, "*#p b d"], z: Float[Tensor, "*#p b e"], *, epsilon: float = 1e-8
-) -> Float[Tensor, "..."]:
+def distance_correlation(x: X, z: Z, *, epsilon: float = 1e-8) -> Float[Tensor, "..."]:
     """sqrt(dCov^2 / sqrt(dVar_x dVar_z)), 0 to 1, of Euclidean distances (Szekely et al. 2007).
 
     A V-statistic: at independence it falls like 1 / sqrt(N) only, and is the larger the more
     features. `epsilon` under both roots keeps the gradient finite at 0 and for constant features.
-    Any first dimensions are pairs of their own.
     """
     # Scale-free already; divided by the mean so that epsilon is as small for small features.
     tiny = torch.finfo(torch.float32).tiny

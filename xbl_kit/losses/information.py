@@ -1,9 +1,9 @@
 """Mutual information of features in nats, as a loss and as a held-out figure."""
 
 import copy
-import itertools
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -41,9 +41,10 @@ def _terms(scores: Tensor, weight: Tensor | None, negatives: int | None) -> tupl
     scores = wide(scores)
     weight = scores.new_ones(n) if weight is None else weight.to(scores.dtype)
     rows = torch.arange(n, device=scores.device)
+    x, z = rows[:, None], rows
     # Cyclic shifts of a shuffled batch are random pairs without a fixed point, and need no RNG.
-    shifted = (rows + rows[: scores.shape[-2], None]) % n
-    x, z = (rows[:, None], rows) if negatives is None else (rows, shifted)
+    if negatives is not None:
+        x, z = rows, (rows + rows[: scores.shape[-2], None]) % n
     own = torch.where(x == z, weight[x], 0)
     pair = torch.where(x == z, 0, weight[x] * weight[z])
     joint = (scores * own).sum(dim=(-2, -1)) / own.sum()
@@ -109,9 +110,7 @@ class Mine(nn.Module):
         inputs = size + (classes if classes > 1 else 0)
         widths = [inputs] + [hidden] * (layers - joint + 1)
         self.norm = nn.BatchNorm1d(m * size, affine=False) if standardise else nn.Identity()
-        self.sides = nn.ModuleList(
-            _Linears(2 * n, i, o, generator) for i, o in itertools.pairwise(widths)
-        )
+        self.sides = nn.ModuleList(_Linears(2 * n, *io, generator) for io in pairwise(widths))
         self.both = nn.ModuleList(_Linears(n, hidden, hidden, generator) for _ in range(joint - 1))
         self.score = _Linears(n, hidden, 1, generator)
         self.register_buffer("log_mean", torch.full((n, classes), -math.inf))
@@ -206,20 +205,22 @@ def held_out_information(
     options = {"classes": classes, "negatives": 8, "generator": generator} | critic
     mine = Mine(max(part.shape[1] for part in train), **options).to(train[0].device)
 
-    def bound(which: int, rows: Tensor) -> Tensor:
+    def bound(mine: Mine, which: int, rows: Tensor) -> Tensor:
         rows = rows.to(train[0].device)
         parts = [part.detach()[rows] for part in (train, test)[which]]
         label, weight = (each and each[which][rows] for each in (labels, weights))
         return mine(parts, label, weight=weight)
 
     def drawn() -> Tensor:
-        return bound(0, fit[torch.randint(len(fit), (batch_size,), generator=generator)])
+        return bound(
+            mine.train(), 0, fit[torch.randint(len(fit), (batch_size,), generator=generator)]
+        )
 
     n, of_test = len(train[0]), len(test[0])
     stop, fit = torch.randperm(n, generator=generator).tensor_split([n // 5])
-    _fit(mine, drawn, lambda: bound(0, stop), steps, lr)
+    _fit(mine, drawn, lambda: bound(mine.eval(), 0, stop), steps, lr)
     with torch.no_grad():
-        return bound(1, torch.randperm(of_test, generator=generator))
+        return bound(mine.eval(), 1, torch.randperm(of_test, generator=generator))
 
 
 def _fit(
@@ -232,16 +233,13 @@ def _fit(
     for step in range(steps + 1):
         # Step 0 counts: with few samples any fit may be worse than none, which reads about 0.
         if step % EVERY == 0 or step == steps:
-            mine.eval()
             with torch.no_grad():
                 value = held_out().item()
             if value > best:
                 best, state = value, copy.deepcopy(mine.state_dict())
-        mine.train()
         with torch.enable_grad():
             (-drawn().sum()).backward()
         optimizer.step()
         optimizer.zero_grad()
         schedule.step()
     mine.load_state_dict(state)
-    mine.eval()

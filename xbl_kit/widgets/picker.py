@@ -2,8 +2,10 @@
 
 from base64 import b64encode
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from html import escape
 from io import BytesIO
+from math import ceil
 from operator import index as as_int
 from pathlib import Path
 
@@ -12,15 +14,15 @@ import numpy as np
 import torch
 import traitlets
 from jaxtyping import Float, Int
-from matplotlib import colormaps
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 from torch import Tensor
+from torchvision.utils import make_grid
 
 from xbl_kit.exemplar import Exemplar, Explained
 from xbl_kit.explain import normalise, upsample
+from xbl_kit.plots import MAP_COLOURS, heat
 
-# Perceptually even, and readable for the colour-blind: never "jet".
-_COLOURS = (colormaps["inferno"](np.arange(256))[:, :3] * 255).round().astype(np.uint8)
+_COLOURS = (MAP_COLOURS(np.arange(256))[:, :3] * 255).round().astype(np.uint8)
 _MARKS = {"good": ("#0072b2", "\N{CHECK MARK}"), "bad": ("#c24e00", "\N{MULTIPLICATION X}")}
 
 
@@ -65,16 +67,15 @@ class ExemplarPicker(anywidget.AnyWidget):
         columns |= {"share": share, "confidence": confidence}
         _check_columns(columns | {"images": images, "cams": cams}, len(classes))
         self._images, self._cams = images.detach().cpu(), cams.detach().cpu()
+        self._index, self._label, self._predicted = index, label, predicted
         self._several, self._classes = several, tuple(classes)
         self._at = {row: i for i, row in enumerate(index.tolist())}
-        self._label, self._predicted = label.tolist(), predicted.tolist()
         sheet, across = _image_sheet(self._images)
-        none_yet: list | None = [] if several else None
         super().__init__(
-            good=none_yet,
-            bad=none_yet,
+            good=self._value([]),
+            bad=self._value([]),
             _sheet=sheet,
-            _maps=_eight_bits(normalise(self._cams.clamp_min(0))).tobytes(),
+            _maps=_eight_bits(normalise(self._cams.clamp_min(0))).numpy().tobytes(),
             _rows={name: _plain(values) for name, values in columns.items()}
             | {"classes": list(self._classes), "several": several, "thumbnail": thumbnail}
             | {"image": list(images.shape[2:]), "map": list(cams.shape[1:]), "across": across},
@@ -95,11 +96,8 @@ class ExemplarPicker(anywidget.AnyWidget):
     @traitlets.validate("good", "bad")
     def _check_pick(self, proposal):
         side, value = proposal["trait"].name, proposal["value"]
-        if not self._several:
-            return None if value is None else self._check_row(side, value)
-        is_list = isinstance(value, Iterable) and not isinstance(value, str)
-        rows = value if is_list else [] if value is None else [value]
-        return list(dict.fromkeys(self._check_row(side, row) for row in rows))
+        rows = value if self._several and _is_list(value) else [] if value is None else [value]
+        return self._value(list(dict.fromkeys(self._check_row(side, row) for row in rows)))
 
     @traitlets.observe("good", "bad")
     def _move(self, change):
@@ -108,22 +106,22 @@ class ExemplarPicker(anywidget.AnyWidget):
         new = self._picked(change["name"])
         if set(new) & set(self._picked(other)):
             kept = [row for row in self._picked(other) if row not in new]
-            setattr(self, other, kept if self._several else None)
+            setattr(self, other, self._value(kept))
+
+    def _value(self, rows: list[int]) -> list[int] | int | None:
+        """Rows as `good` and `bad` hold them."""
+        return rows if self._several else next(iter(rows), None)
 
     def _picked(self, side: str) -> list[int]:
         value = getattr(self, side)
         return value if self._several else [] if value is None else [value]
 
     def _check_row(self, side: str, value) -> int:
-        try:
-            row = None if isinstance(value, bool) else as_int(value)
-        except TypeError:
-            row = None
-        if row in self._at:
-            return row
+        with suppress(TypeError):
+            if not isinstance(value, bool) and (row := as_int(value)) in self._at:
+                return row
         some = ", ".join(map(str, list(self._at)[:5])) + (", ..." if len(self._at) > 5 else "")
-        is_list = isinstance(value, Iterable) and not isinstance(value, str)
-        hint = "; for lists of rows: ExemplarPicker(..., several=True)" if is_list else ""
+        hint = "; for lists of rows: ExemplarPicker(..., several=True)" if _is_list(value) else ""
         raise traitlets.TraitError(
             f"{side}: {value!r} is no row of this picker; expected one of its {len(self._at)} "
             f"rows ({some}){hint}"
@@ -131,12 +129,8 @@ class ExemplarPicker(anywidget.AnyWidget):
 
     def _explained(self, rows: list[int]) -> Explained:
         at = [self._at[row] for row in rows]
-        return Explained(
-            image=self._images[at],
-            cam=self._cams[at],
-            index=tuple(rows),
-            label=tuple(self._classes[self._label[i]] for i in at),
-        )
+        index, label = self._index[at], self._label[at]
+        return Explained.of(self._images[at], self._cams[at], index, label, self._classes)
 
     def _repr_mimebundle_(self, **kwargs):
         """The live widget, and a still picture for wherever no kernel runs."""
@@ -146,17 +140,17 @@ class ExemplarPicker(anywidget.AnyWidget):
     def _still(self) -> str:
         picks = {row: side for side in ("good", "bad") for row in self._picked(side)}
         spread = np.linspace(0, len(self._at) - 1, min(12, len(self._at))).astype(int)
-        others = [row for row in np.array(list(self._at))[spread].tolist() if row not in picks]
+        others = [row for row in self._index[spread].tolist() if row not in picks]
         rows = [*picks, *others][: max(12, len(picks))]
         lines = [f"{_MARKS[side][1]} {side}: {self._describe(row)}" for row, side in picks.items()]
         said = "; ".join(lines) or "nothing picked yet"
         source = b64encode(self._still_png(rows, picks)).decode()
+        shown, said = f"{len(rows)} of {len(self._at)}", escape(said)
         return (
             f'<figure style="margin:0"><img src="data:image/png;base64,{source}" '
-            f'style="max-width:100%" alt="{len(rows)} of {len(self._at)} chest X-rays under their '
-            f'heat maps; {escape(said)}"><figcaption><b>Exemplar picker</b> ({len(rows)} of '
-            f"{len(self._at)} explanations), when this cell ran: {escape(said)}.<br>"
-            "Run the cell to pick.</figcaption></figure>"
+            f'style="max-width:100%" alt="{shown} chest X-rays under their heat maps; {said}">'
+            f"<figcaption><b>Exemplar picker</b> ({shown} explanations), when this cell ran: "
+            f"{said}.<br>Run the cell to pick.</figcaption></figure>"
         )
 
     def _describe(self, row: int) -> str:
@@ -166,19 +160,16 @@ class ExemplarPicker(anywidget.AnyWidget):
 
     def _still_png(self, rows: list[int], picks: dict[int, str], limit: int = 60_000) -> bytes:
         """Thumbnails with the picks framed, as large as `limit` bytes allow."""
+        at = [self._at[row] for row in rows]
         for size in (96, 80, 64, 48, 32):
-            at = [self._at[row] for row in rows]
-            tiles = _overlaid(self._images[at], self._cams[at], size)
-            measures = 6 * (size + 6), -(-len(rows) // 6) * (size + 6)
-            sheet = Image.new("RGBA", measures)  # clear, for light and dark pages
-            for i, (row, tile) in enumerate(zip(rows, tiles, strict=True)):
-                x, y = i % 6 * (size + 6), i // 6 * (size + 6)
-                if row in picks:
-                    colour = _MARKS[picks[row]][0]
-                    ImageDraw.Draw(sheet).rectangle((x, y, x + size + 5, y + size + 5), colour)
-                sheet.paste(Image.fromarray(tile), (x + 3, y + 3))
-                if row in picks:
-                    ImageDraw.Draw(sheet).text((x + 5, y + 3), picks[row], "white")
+            step = size + 6
+            sheet = Image.new("RGBA", (6 * step, -(-len(rows) // 6) * step))  # clear, for any page
+            for i, tile in enumerate(_overlaid(self._images[at], self._cams[at], size)):
+                side = picks.get(rows[i], "")
+                colour = _MARKS[side][0] if side else "#0000"
+                framed = ImageOps.expand(Image.fromarray(tile).convert("RGBA"), 3, colour)
+                ImageDraw.Draw(framed).text((5, 3), side, "white")
+                sheet.paste(framed, (i % 6 * step, i // 6 * step))
             png = BytesIO()
             sheet.quantize(256, Image.Quantize.FASTOCTREE).save(png, "PNG", optimize=True)
             if len(png.getvalue()) <= limit:
@@ -201,13 +192,17 @@ def _check_columns(columns: dict[str, Tensor | None], classes: int) -> None:
 
 def _plain(values: Tensor | None) -> list | None:
     """Numbers that JSON can carry: it knows no NaN."""
-    if values is None or not values.is_floating_point():
-        return None if values is None else values.tolist()
+    if values is None:
+        return None
     return [None if value != value else round(value, 4) for value in values.tolist()]
 
 
-def _eight_bits(values: Tensor) -> np.ndarray:
-    return (values.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+def _is_list(value: object) -> bool:
+    return isinstance(value, Iterable) and not isinstance(value, str)
+
+
+def _eight_bits(values: Tensor) -> Tensor:
+    return (values.clamp(0, 1) * 255).round().to(torch.uint8)
 
 
 def _image_sheet(images: Float[Tensor, "n 1 h w"]) -> tuple[bytes, int]:
@@ -216,20 +211,15 @@ def _image_sheet(images: Float[Tensor, "n 1 h w"]) -> tuple[bytes, int]:
     JPEG makes 5 MB (300 images of 128 px) some 1.3, which counts where the kernel is far away; the
     exemplar is taken from the tensors, not from here.
     """
-    n, _, height, width = images.shape
-    across = int(np.ceil(np.sqrt(n)))
-    sheet = np.zeros((-(-n // across), across, height, width), np.uint8)
-    sheet.reshape(-1, height, width)[:n] = _eight_bits(images[:, 0])
-    jpeg = BytesIO()
-    whole = sheet.swapaxes(1, 2).reshape(-1, across * width)
-    Image.fromarray(whole).save(jpeg, "JPEG", quality=88)
+    across, jpeg = ceil(len(images) ** 0.5), BytesIO()
+    sheet = make_grid(_eight_bits(images), nrow=across, padding=0)[0]
+    Image.fromarray(sheet.numpy()).save(jpeg, "JPEG", quality=88)
     return jpeg.getvalue(), across
 
 
 def _overlaid(images: Tensor, cams: Tensor, size: int) -> np.ndarray:
     """The heat maps over their images, (k, size, size, 3) uint8, as the browser draws them."""
     grey = torch.nn.functional.interpolate(images, (size, size), mode="bilinear", antialias=True)
-    strength = upsample(normalise(cams.clamp_min(0)), (size, size)).numpy()
-    alpha = 0.55 * np.sqrt(strength)[..., None]
-    heat = _COLOURS[(strength * 255).round().astype(int)]
-    return (grey[:, 0, ..., None].numpy() * 255 * (1 - alpha) + heat * alpha).astype(np.uint8)
+    above = heat(upsample(normalise(cams.clamp_min(0)), (size, size)).numpy())
+    colour, alpha = above[..., :3], above[..., 3:]
+    return (255 * (grey[:, 0, ..., None].numpy() * (1 - alpha) + colour * alpha)).astype(np.uint8)
