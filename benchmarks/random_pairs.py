@@ -14,12 +14,13 @@ from pathlib import Path
 
 import torch
 
+from xbl_kit.batch import region_pixels
 from xbl_kit.exemplar import Exemplar
 from xbl_kit.explain import upsample
 from xbl_kit.methods import ExBL
 from xbl_kit.metrics import region_share
 from xbl_kit.models import build_classifier
-from xbl_kit.pick import explained, region_pixels
+from xbl_kit.pick import explained
 from xbl_kit.run import PRESETS, evaluate, prepare, reproduce
 from xbl_kit.storage import load_json, load_model, write_json
 from xbl_kit.train import fit, predict

@@ -1,9 +1,13 @@
 """The record that every data set gives and every method reads."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+Box = Sequence[float]  # left, top, right, bottom in shares of the image
 
 
 class Batch(NamedTuple):
@@ -32,3 +36,26 @@ class Batch(NamedTuple):
             return value if value is None else value.to(device, **options)
 
         return Batch(*(move(value) for value in self))
+
+
+def region_pixels(batch: Batch, region: str | Box) -> Bool[Tensor, "b h w"]:
+    """The pixels of a region: a mask's name, or a box (left, top, right, bottom) in shares of 1.
+
+    Raises ValueError for a mask that is not there or a box that is none.
+    """
+    if isinstance(region, str):
+        if region not in batch.masks:
+            known = ", ".join(batch.masks) or "none"
+            raise ValueError(
+                f"region {region!r}: the data have no such masks (there are: {known}); "
+                "name one of them or a box: left,top,right,bottom in shares of the image"
+            )
+        return batch.masks[region]
+    if not (len(region) == 4 and all(0 <= region[i] < region[i + 2] <= 1 for i in (0, 1))):
+        raise ValueError(
+            f"region {tuple(region)}: expected 0 <= left < right <= 1, and top < bottom"
+        )
+    left, top, right, bottom = region
+    y, x = ((torch.arange(n) + 0.5) / n for n in batch.image.shape[2:])
+    box = ((y > top) & (y < bottom))[:, None] & ((x > left) & (x < right))[None]
+    return box.expand(len(batch.image), -1, -1)

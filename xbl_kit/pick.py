@@ -1,41 +1,14 @@
 """Choosing exemplary explanations without a person: by where each map lies."""
 
-from collections.abc import Sequence
-
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from xbl_kit.batch import Batch
+from xbl_kit.batch import Box, region_pixels
 from xbl_kit.data import Dataset
 from xbl_kit.exemplar import Exemplar, Explained
 from xbl_kit.explain import upsample
 from xbl_kit.metrics import region_share
-
-Box = Sequence[float]
-
-
-def region_pixels(batch: Batch, region: str | Box) -> Bool[Tensor, "b h w"]:
-    """The pixels of a region: a mask's name, or a box (left, top, right, bottom) in shares of 1.
-
-    Raises ValueError for a mask that is not there or a box that is none.
-    """
-    if isinstance(region, str):
-        if region not in batch.masks:
-            known = ", ".join(batch.masks) or "none"
-            raise ValueError(
-                f"region {region!r}: the data have no such masks (there are: {known}); "
-                "name one of them or a box: left,top,right,bottom in shares of the image"
-            )
-        return batch.masks[region]
-    if not (len(region) == 4 and all(0 <= region[i] < region[i + 2] <= 1 for i in (0, 1))):
-        raise ValueError(
-            f"region {tuple(region)}: expected 0 <= left < right <= 1, and top < bottom"
-        )
-    left, top, right, bottom = region
-    y, x = ((torch.arange(n) + 0.5) / n for n in batch.image.shape[2:])
-    box = ((y > top) & (y < bottom))[:, None] & ((x > left) & (x < right))[None]
-    return box.expand(len(batch.image), -1, -1)
 
 
 def pick_automatically(

@@ -1,6 +1,6 @@
 """What a training method is: a model, and how it differs from plain training."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from xbl_kit.batch import Batch
+from xbl_kit.batch import Batch, Box
 from xbl_kit.data import Dataset
 from xbl_kit.exemplar import Exemplar
 from xbl_kit.models import Classifier
@@ -43,7 +43,7 @@ class Known:
     rows: Int[Tensor, " n"]
     factors: tuple[str, ...] = ()
     exemplar: Exemplar | None = None
-    region: str | Sequence[float] = "lungs"
+    region: str | Box = "lungs"
     steps: int = 1
     seed: int = 0
 

@@ -1,12 +1,13 @@
-"""Methods that shape the explanations: one good and one bad exemplar."""
+"""Methods that shape the explanations: by one good and one bad exemplar, or by a region."""
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from xbl_kit.batch import region_pixels
 from xbl_kit.exemplar import Exemplar
-from xbl_kit.explain import grad_cam, image_times_cam, log_odds
-from xbl_kit.losses import exemplar_triplet_loss
-from xbl_kit.methods.base import Method, Seen
+from xbl_kit.explain import grad_cam, image_times_cam, input_gradient, log_odds
+from xbl_kit.losses import exemplar_triplet_loss, right_reasons_loss
+from xbl_kit.methods.base import Known, Method, Seen
 from xbl_kit.models import Classifier
 
 SCORES = {
@@ -59,3 +60,23 @@ def exbl(
     """
     term = ExemplarTriplet(exemplar, weight, margin, score, resolution=resolution, by=by)
     return Method(model, terms={"explanation": term})
+
+
+def exbl_picked(model: Classifier, known: Known, **options) -> Method:
+    """`exbl` with the exemplar that was picked."""
+    return exbl(model, known.exemplar, **options)
+
+
+def rrr(model: Classifier, known: Known, *, weight: float = 10.0) -> Method:
+    """Cross-entropy + `weight` * sum of (input gradient outside the region)^2, "right reasons".
+
+    Ross et al. 2017 (eq. 3 in Hagos et al. 2023), with `known.region`, a mask or a box, as what
+    the answer may depend on. The paper sets the weight so that both losses are of one size.
+    """
+
+    def wrong_reasons(seen: Seen) -> Float[Tensor, ""]:
+        gradient = input_gradient(seen.batch.image, seen.logits, create_graph=True)
+        outside = ~region_pixels(seen.batch, known.region)
+        return weight * right_reasons_loss(gradient, outside)
+
+    return Method(model, terms={"explanation": wrong_reasons}, by_pixel=True)

@@ -1,6 +1,7 @@
 """Methods that weigh the images: the training set's bias taken out of the classification loss."""
 
 from collections.abc import Callable, Mapping, Sequence
+from math import prod
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from xbl_kit.batch import Batch
 from xbl_kit.data import Dataset, confound
 from xbl_kit.methods.base import Known, Method, Seen
+from xbl_kit.metrics import group_numbers
 from xbl_kit.models import Classifier
 
 # The share of the way to an unconfounded training set that is gone by weights, the rest by prior.
@@ -104,7 +106,43 @@ class Corrected(nn.Module):
         return weight * F.cross_entropy(logits, seen.batch.label, reduction="none")
 
 
+def erm(model: Classifier, known: Known) -> Method:
+    """Empirical risk minimisation, and nothing else."""
+    return Method(model)
+
+
 def reweighted(model: Classifier, known: Known) -> Method:
     """ERM with importance weights, as if the factors were independent of the class."""
     bias = Bias.measured(known.data, known.rows, known.factors)
     return Method(model, weigh=Corrected(bias))
+
+
+class WorstGroups(nn.Module):
+    """Group DRO (Sagawa et al. 2020, algorithm 1): sum_g q_g * mean loss of group g.
+
+    While training, q_g grows by exp(`step` * loss_g) for the groups of the batch; all then sum to
+    1. A group is a class with a level of every factor; images of no known group do not count.
+    """
+
+    def __init__(self, n_groups: int, levels: Mapping[str, Sequence[str]], step: float):
+        super().__init__()
+        self.levels, self.step = levels, step
+        self.register_buffer("q", torch.full((n_groups,), 1 / n_groups))
+
+    def forward(self, seen: Seen, each: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
+        levels = {factor: seen.batch.confounders[factor] for factor in self.levels}
+        group = group_numbers(seen.batch.label, levels, levels=self.levels)
+        known, at = group >= 0, group.clamp_min(0)
+        count = torch.zeros_like(self.q).index_add(0, at, known.to(self.q.dtype))
+        share = known / count[at].clamp_min(1)  # of its group that an image is
+        if self.training:
+            loss = torch.zeros_like(self.q).index_add(0, at, (share * each).detach().to(self.q))
+            self.q = (self.q.log() + self.step * loss).softmax(dim=0)
+        return len(each) * self.q[at] * share * each
+
+
+def group_dro(model: Classifier, known: Known, *, step: float = 0.01) -> Method:
+    """Group DRO, which lowers the loss of the worst group; `step` is eta_q, as in the paper."""
+    levels = {factor: known.data.levels[factor] for factor in known.factors}
+    n_groups = prod((len(known.data.classes), *map(len, levels.values())))
+    return Method(model, weigh=WorstGroups(n_groups, levels, step))

@@ -3,8 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from xbl_kit.methods import Known, Method, exbl, mimm_x, mimm_x_of, reweighted
-from xbl_kit.models import Classifier
+from xbl_kit.methods import Method, explained, mimm, weighted
 
 
 @dataclass(frozen=True)
@@ -32,29 +31,22 @@ class Recipe:
         return {name for name in (self.after, self.as_long_as) if name}
 
 
-def erm(model: Classifier, known: Known) -> Method:
-    """Empirical risk minimisation."""
-    return Method(model)
-
-
 def refined(build: Callable[..., Method], title: str, **more) -> Recipe:
     """A recipe that goes on from Unrefined."""
     return Recipe(build, title, after="unrefined", schedule="refine", **more)
 
 
 RECIPES = {
-    "unrefined": Recipe(erm, "Unrefined"),
-    "control": refined(erm, "Control", as_long_as="exbl"),
-    "exbl": refined(
-        lambda m, known, **o: exbl(m, known.exemplar, **o), "eXBL", needs=("exemplar",)
-    ),
-    "erm": Recipe(erm, "ERM"),
-    "reweighted": Recipe(reweighted, "Reweighted ERM", needs=("factors",)),
-    "multitask": Recipe(
-        lambda m, known: mimm_x(m, weight=0.0), "Multitask", heads=True, needs=("factors",)
-    ),
-    "mimm-x": Recipe(mimm_x_of, "MIMM-X", heads=True, needs=("factors",)),
-    "oracle": Recipe(erm, "Oracle", rows="oracle_", schedule="oracle"),
+    "unrefined": Recipe(weighted.erm, "Unrefined"),
+    "control": refined(weighted.erm, "Control", as_long_as="exbl"),
+    "exbl": refined(explained.exbl_picked, "eXBL", needs=("exemplar",)),
+    "rrr": refined(explained.rrr, "RRR", needs=("masks",)),
+    "erm": Recipe(weighted.erm, "ERM"),
+    "reweighted": Recipe(weighted.reweighted, "Reweighted ERM", needs=("factors",)),
+    "group-dro": Recipe(weighted.group_dro, "GroupDRO", needs=("factors",)),
+    "multitask": Recipe(mimm.multitask, "Multitask", heads=True, needs=("factors",)),
+    "mimm-x": Recipe(mimm.mimm_x_tuned, "MIMM-X", heads=True, needs=("factors",)),
+    "oracle": Recipe(weighted.erm, "Oracle", rows="oracle_", schedule="oracle"),
 }
 
 EXPERIMENTS = {

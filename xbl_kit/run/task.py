@@ -9,12 +9,12 @@ from pathlib import Path
 
 from torch import Tensor
 
+from xbl_kit.batch import Box, region_pixels
 from xbl_kit.data import KINDS, LISTED, Dataset, open_dataset
 from xbl_kit.data.faults import one_of
 from xbl_kit.exemplar import Exemplar
 from xbl_kit.methods import Known
 from xbl_kit.models import Classifier, build_classifier, build_multihead, cache_stem
-from xbl_kit.pick import Box, region_pixels
 from xbl_kit.run.recipes import EXPERIMENTS, RECIPES, in_order
 from xbl_kit.run.splits import Rows, draw_cohort, find_confounded, make_confounded, split_rows
 from xbl_kit.schedule import Schedule
