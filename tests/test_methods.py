@@ -1,13 +1,19 @@
 """Each method's losses against their parts, and at the limits."""
 
+import math
+from itertools import product
+
 import pytest
 import torch
 import torch.nn.functional as F
 
+from xbl_kit.batch import region_pixels
 from xbl_kit.exemplar import Exemplar
 from xbl_kit.explain import grad_cam, image_times_cam, log_odds
 from xbl_kit.losses import exemplar_triplet_loss
-from xbl_kit.methods import Erm, ExBL
+from xbl_kit.methods import Erm, ExBL, Known, Method
+from xbl_kit.methods.explained import rrr
+from xbl_kit.methods.weighted import group_dro
 from xbl_kit.models import build_classifier
 from xbl_kit.pick import explained
 
@@ -79,3 +85,75 @@ def test_exemplars_of_another_feature_size_can_be_replayed(small_cohort):
     assert model(batch.image)[0].shape[-1] == 1
     losses = ExBL(model, exemplar, resolution="input")(batch)
     assert losses["explanation"].isfinite()
+
+
+def _known(data, **more):
+    return Known(data, torch.arange(len(data)), ("age", "sex"), **more)
+
+
+def test_group_dro_equals_a_loop_over_batches_and_groups(small_cohort):
+    """Sagawa et al. 2020, algorithm 1; an image of no known group does not count."""
+    model, _, _ = _setting(small_cohort)
+    small_cohort.confounders["sex"][:9] = -1
+    method = group_dro(model, _known(small_cohort), step=0.5)
+    model.eval()
+    q = {group: 1 / 16 for group in product(range(4), range(2), range(2))}
+    for rows in (torch.arange(0, 60), torch.arange(30, 90)):
+        batch = small_cohort[rows]
+        each = F.cross_entropy(model(batch.image)[1], batch.label, reduction="none")
+        columns = batch.label, batch.confounders["age"], batch.confounders["sex"]
+        own = list(zip(*(column.tolist() for column in columns), strict=True))
+        mean = {
+            g: torch.stack([loss for loss, o in zip(each, own, strict=True) if o == g]).mean()
+            for g in set(own) & set(q)
+        }
+        q |= {g: q[g] * math.exp(0.5 * loss.item()) for g, loss in mean.items()}
+        q = {g: value / sum(q.values()) for g, value in q.items()}
+        torch.testing.assert_close(method(batch)["class"], sum(q[g] * mean[g] for g in mean))
+    frozen = method.eval().state_dict()["weigh.q"].clone()
+    method(batch)
+    assert torch.equal(method.weigh.q, frozen), "nothing moves in validation"
+    assert len(q) == len(frozen) and frozen.sum().item() == pytest.approx(1)
+
+
+def test_group_dro_with_one_group_a_batch_lowers_its_mean(small_cohort):
+    model, _, _ = _setting(small_cohort)
+    alone = (small_cohort.label == 1) & (small_cohort.confounders["age"] == 0)
+    batch = small_cohort[(alone & (small_cohort.confounders["sex"] == 1)).nonzero()[:, 0]]
+    method = group_dro(model, _known(small_cohort), step=0.0)
+    torch.testing.assert_close(method(batch)["class"], Erm(model)(batch)["class"] / 16)
+
+
+@pytest.mark.parametrize("region", ["lungs", (0.2, 0.1, 0.8, 0.9)])
+def test_rrr_equals_a_loop_over_images(small_cohort, region):
+    model, _, batch = _setting(small_cohort)
+    losses = rrr(model, _known(small_cohort, region=region), weight=3.0)(batch)
+    inside, total = region_pixels(batch, region), 0.0
+    for i in range(len(batch.image)):
+        image = batch.image[i : i + 1].clone().requires_grad_()
+        score = model(image)[1].log_softmax(dim=1).sum()
+        (gradient,) = torch.autograd.grad(score, image)
+        total += (gradient[0, 0][~inside[i]] ** 2).sum() / len(batch.image)
+    torch.testing.assert_close(losses["explanation"], 3 * total)
+    assert losses["explanation"] > 0
+    torch.testing.assert_close(losses["class"], Erm(model)(batch)["class"])
+    losses["explanation"].backward()
+    assert model.body[0].weight.grad.abs().sum() > 0, "it reaches the first layer"
+    assert not batch.image.requires_grad
+
+
+def test_a_method_may_change_the_batch_and_a_term_may_be_a_function(small_cohort):
+    model, _, batch = _setting(small_cohort)
+    brighter = batch._replace(image=batch.image * 0.5, stem=None)
+    method = Method(
+        model,
+        change=lambda given: given._replace(image=given.image * 0.5, stem=None),
+        weigh=lambda seen, each: 2 * each,
+        terms={"size": lambda seen: seen.features.mean()},
+        balance=lambda seen, losses: losses | {"size": 0 * losses["size"]},
+    )
+    losses = method(batch)
+    torch.testing.assert_close(losses["class"], 2 * Erm(model)(brighter)["class"])
+    assert losses["size"] == 0 and method.step == 1 and method.turns == ("model",)
+    method.eval()(batch)
+    assert method.step == 1, "what is validated is no step"

@@ -6,6 +6,7 @@ import torch
 import torchvision
 
 from xbl_kit.models import BACKBONES, build_classifier, cache_stem
+from xbl_kit.models.backbones import TOP
 
 
 @pytest.fixture(scope="module")
@@ -148,3 +149,25 @@ def test_without_a_prefix_or_images_there_is_no_cache(pretrained, tmp_path):
     images = np.zeros((2, 32, 32), dtype=np.uint8)
     assert cache_stem(build_classifier("small_cnn"), images, tmp_path) is None
     assert cache_stem(pretrained, images[:0], tmp_path) is None
+
+
+@pytest.mark.parametrize("name", ["resnet18", "densenet121", "shufflenet_v2_x0_5", "swin_t"])
+def test_any_network_of_torchvisions_is_cut_before_its_pooling(name):
+    """What the body gives, pooled and sent through the network's own last layers, is its answer."""
+    model = build_classifier(name, 3).eval()
+    network = torchvision.models.get_model(name).eval()
+    ours = [tensor for key, tensor in model.state_dict().items() if key.startswith("body.")]
+    theirs = [t for k, t in network.state_dict().items() if k.split(".")[0] not in TOP]
+    for one, other in zip(theirs, ours, strict=True):
+        one.copy_(other)
+    image = torch.rand(2, 1, 96, 96)
+    features, _ = model(image)
+    colour = (image - model.mean) / model.std
+    top = network.fc if hasattr(network, "fc") else getattr(network, "classifier", None)
+    top = network.head if top is None else top
+    torch.testing.assert_close(top(features.mean(dim=(2, 3))), network(colour))
+
+
+def test_a_network_without_feature_maps_is_refused():
+    with pytest.raises(ValueError, match="'vit_b_16': it has no last feature maps"):
+        build_classifier("vit_b_16")

@@ -1,6 +1,6 @@
 """The networks a classifier can be built on, and where their weights come from."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,6 +10,17 @@ from torch import nn
 
 from xbl_kit.models.classifier import Classifier, part_head, pooled_head
 
+# Networks of ours: inputs, outputs, kernel and stride of each convolution.
+CONVOLUTIONS = {
+    # For the classroom: 128 px to 128 maps of 16x16. The last layer is 1x1, so that a map's cell
+    # sees 15x15 px: with a view of 31x31 a lung's edge sees the shoulder, and a map inside the
+    # lungs no longer means that the shoulder is ignored.
+    "small_cnn": ((1, 16, 3, 2), (16, 32, 3, 2), (32, 64, 3, 2), (64, 128, 1, 1)),
+    # For digits of 28 px, to maps of one cell, which sees the whole digit.
+    "digit_cnn": ((1, 32, 5, 2), (32, 64, 3, 2), (64, 128, 3, 2), (128, 128, 7, 4)),
+}
+BACKBONES = (*CONVOLUTIONS, "mobilenet_v2")  # and any other of torchvision's
+TOP = ("avgpool", "flatten", "classifier", "fc", "head")  # what follows torchvision's feature maps
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
 
@@ -77,14 +88,46 @@ def build_multihead(
 
 
 def _parts(backbone: str, weights: str | Path | None) -> Parts:
-    if backbone in BACKBONES:
-        return BACKBONES[backbone](weights)
-    if backbone in torchvision.models.list_models(module=torchvision.models):
-        return torchvision_network(backbone, weights)
-    raise ValueError(
-        f"backbone={backbone!r}: expected {', '.join(BACKBONES)}, or a network of torchvision's "
-        "such as resnet18 or densenet121"
-    )
+    if backbone in CONVOLUTIONS:
+        if weights is not None:
+            what = f"weights={str(weights)!r}: there are none for {backbone}"
+            raise ValueError(f"{what}, expected None")
+        return _convolutions(*CONVOLUTIONS[backbone])
+    if backbone not in torchvision.models.list_models(module=torchvision.models):
+        known = ", ".join(BACKBONES)
+        others = "a network of torchvision's such as resnet18 or densenet121"
+        raise ValueError(f"backbone={backbone!r}: expected {known}, or {others}")
+    network = _torchvision(backbone, weights)
+    if backbone == "mobilenet_v2" and weights is not None:
+        return _cut_mobilenet(network.features)
+    layers = [layer for name, layer in network.named_children() if name not in TOP]
+    if isinstance(network, torchvision.models.DenseNet):  # the ReLU after its last BatchNorm
+        layers.append(nn.ReLU())
+    body = nn.Sequential(*layers).eval()
+    try:
+        with torch.no_grad():
+            _, width, _, _ = body(torch.zeros(1, 3, 96, 96)).shape
+    except (RuntimeError, AssertionError, NotImplementedError, ValueError):
+        raise ValueError(f"backbone={backbone!r}: it has no last feature maps") from None
+    return Parts(nn.Sequential(), body.train(), width, colour=True)
+
+
+def _cut_mobilenet(layers: nn.Sequential) -> Parts:
+    """MobileNetV2 (Sandler et al. 2018), cut after the 50th layer as Keras counts them.
+
+    That layer is the depthwise BatchNorm inside `features[6]`. The cache holds what enters
+    `features[6]`, five times less than what leaves the layer, whose parts are frozen in the body.
+    """
+    return Parts(layers[:6], layers[6:], 1280, tuple(layers[6].conv[:2]), colour=True)
+
+
+def _convolutions(*plan: tuple[int, int, int, int]) -> Parts:
+    """Convolution, BatchNorm, ReLU for each (inputs, outputs, kernel, stride)."""
+    layers: list[nn.Module] = []
+    for inputs, outputs, size, stride in plan:
+        layers.append(nn.Conv2d(inputs, outputs, size, stride, size // 2, bias=False))
+        layers += [nn.BatchNorm2d(outputs), nn.ReLU()]
+    return Parts(nn.Sequential(), nn.Sequential(*layers), plan[-1][1])
 
 
 def _classifier(
@@ -93,81 +136,6 @@ def _classifier(
     options = {"factors": factors, "frozen": parts.frozen} | (IMAGENET if parts.colour else {})
     model = Classifier(parts.prefix, parts.body, head, **options)
     return model.to(memory_format=torch.channels_last)  # a quarter faster on CPUs
-
-
-def small_cnn(weights: str | Path | None = None) -> Parts:
-    """Four convolutions for the classroom: 128 px to 128 maps of 16x16, each seeing 15x15 px.
-
-    The last one is 1x1, so that a map's cell sees little more than itself: with a view of 31x31
-    px a lung's edge sees the shoulder, and a map inside the lungs no longer means the shoulder is
-    ignored.
-    """
-    plan = (1, 16, 3, 2), (16, 32, 3, 2), (32, 64, 3, 2), (64, 128, 1, 1)
-    return _convolutions("small_cnn", weights, *plan)
-
-
-def digit_cnn(weights: str | Path | None = None) -> Parts:
-    """Four convolutions for digits of 28 px, to a map of one cell, which sees the whole digit."""
-    plan = (1, 32, 5, 2), (32, 64, 3, 2), (64, 128, 3, 2), (128, 128, 7, 4)
-    return _convolutions("digit_cnn", weights, *plan)
-
-
-def mobilenet_v2(weights: str | Path | None = None) -> Parts:
-    """MobileNetV2 (Sandler et al. 2018), cut after the 50th layer as Keras counts them.
-
-    That layer is the depthwise BatchNorm inside `features[6]`. The cache holds what enters
-    `features[6]`, five times less than what leaves the layer, whose parts are frozen in the body.
-    """
-    layers = _torchvision("mobilenet_v2", weights).features
-    if weights is None:
-        return Parts(nn.Sequential(), layers, 1280, colour=True)
-    frozen = tuple(layers[6].conv[:2])
-    return Parts(layers[:6], layers[6:], 1280, frozen, colour=True)
-
-
-def torchvision_network(name: str, weights: str | Path | None = None) -> Parts:
-    """Any of torchvision's networks up to its last feature maps, trained whole.
-
-    Raises ValueError for one that has none (a plain vision transformer).
-    """
-    network = _torchvision(name, weights)
-    layers = [layer for key, layer in network.named_children() if key not in _TOP]
-    if isinstance(network, torchvision.models.DenseNet):  # the ReLU after its last BatchNorm
-        layers.append(nn.ReLU())
-    body = nn.Sequential(*layers).eval()
-    try:
-        with torch.no_grad():
-            _, width, *_ = shape = body(torch.zeros(1, 3, 96, 96)).shape
-    except (RuntimeError, AssertionError, NotImplementedError):
-        shape = ()
-    if len(shape) != 4:
-        raise ValueError(f"backbone={name!r}: it has no last feature maps to explain")
-    return Parts(nn.Sequential(), body.train(), width, colour=True)
-
-
-# Named here where they are ours, or cut in two; all others are torchvision's.
-BACKBONES: dict[str, Callable[[str | Path | None], Parts]] = {
-    "small_cnn": small_cnn,
-    "digit_cnn": digit_cnn,
-    "mobilenet_v2": mobilenet_v2,
-}
-_TOP = ("avgpool", "flatten", "classifier", "fc", "head")  # what follows the feature maps
-
-
-def _convolutions(name: str, weights: str | Path | None, *plan: tuple[int, int, int, int]) -> Parts:
-    """Convolution, BatchNorm, ReLU for each (inputs, outputs, kernel, stride)."""
-    if weights is not None:
-        raise ValueError(f"weights={str(weights)!r}: there are none for {name}, expected None")
-    layers = [
-        layer
-        for inputs, outputs, size, stride in plan
-        for layer in (
-            nn.Conv2d(inputs, outputs, size, stride, size // 2, bias=False),
-            nn.BatchNorm2d(outputs),
-            nn.ReLU(),
-        )
-    ]
-    return Parts(nn.Sequential(), nn.Sequential(*layers), plan[-1][1])
 
 
 def _torchvision(name: str, weights: str | Path | None) -> nn.Module:
@@ -179,10 +147,9 @@ def _torchvision(name: str, weights: str | Path | None) -> nn.Module:
         state = source.get_state_dict(progress=True, check_hash=True)
     else:
         state = _read_state(Path(weights))
-    missing, unexpected = network.load_state_dict(
-        {key: value for key, value in state.items() if key.split(".")[0] not in _TOP}, strict=False
-    )
-    wrong = [key for key in missing if key.split(".")[0] not in _TOP] + list(unexpected)
+    below = {key: value for key, value in state.items() if key.split(".")[0] not in TOP}
+    missing, unexpected = network.load_state_dict(below, strict=False)
+    wrong = [key for key in missing if key.split(".")[0] not in TOP] + list(unexpected)
     if wrong:
         raise ValueError(f"{weights}: not weights of torchvision's {name}, at {wrong[0]!r}")
     return network
