@@ -19,7 +19,7 @@ from xbl_kit.explain import normalise
 
 Map = Float[Tensor, "h w"]
 Mask = Bool[Tensor, "h w"]
-Pictures = Sequence[Tensor | None] | Tensor
+Maps = Sequence[Tensor | None] | Tensor
 # Perceptually even, and readable for the colour-blind: never "jet".
 MAP_COLOURS = colormaps["inferno"]
 
@@ -91,12 +91,7 @@ def heat(strength: np.ndarray) -> np.ndarray:
 
 
 def gallery(
-    images: Pictures,
-    cams: Pictures = (),
-    masks: Pictures = (),
-    *,
-    titles: Sequence[str] = (),
-    columns: int = 4,
+    images: Maps, cams: Maps = (), masks: Maps = (), *, titles: Sequence[str] = (), columns: int = 4
 ) -> Figure:
     """Images (h, w) in rows of `columns`, each with its map, the outline of its mask, its title.
 
