@@ -141,14 +141,16 @@ def test_input_gradient_is_the_gradient_of_the_summed_log_probabilities():
 def test_normalise():
     cam = torch.tensor([[[0.0, 2.0], [4.0, 0.0]], [[0.0, 0.0], [0.0, 0.0]]])
     assert explain.normalise(cam).amax(dim=(1, 2)).tolist() == [1, 0]
+    assert explain.normalise(cam, "l2").square().sum(dim=(1, 2)).tolist() == pytest.approx([1, 0])
     assert explain.normalise(cam, "none") is cam
     with pytest.raises(ValueError, match="'sum'"):
         explain.normalise(cam, "sum")
 
 
-def test_normalise_has_a_finite_gradient_at_zero():
+@pytest.mark.parametrize("by", ["max", "l2"])
+def test_normalise_has_a_finite_gradient_at_zero(by):
     cam = torch.zeros(1, 2, 2, dtype=torch.float64, requires_grad=True)
-    explain.normalise(cam).sum().backward()
+    explain.normalise(cam, by).sum().backward()
     assert cam.grad.isfinite().all()
 
 

@@ -22,11 +22,11 @@ from xbl_kit.run import (
     contents,
     engine,
     open_run,
-    read_parts,
     reproduce,
     summary,
 )
 from xbl_kit.run.splits import find_confounded, make_confounded
+from xbl_kit.train import predict
 
 FACTORS = ("age", "sex", "site")
 MODELS = EXPERIMENTS["mimm-x"]
@@ -85,11 +85,11 @@ def test_a_finished_run_is_read_drawn_and_opened(tmp_path, monkeypatch):
     assert table.index.tolist() == [(m, f) for m in ("erm", "mimm-x") for f in FACTORS]
     run = open_run(tmp_path)
     assert run.results == results and run.exemplar is None
-    parts, logits = read_parts(run.models["mimm-x"], run.data, run.rows["inverted"])
-    right = (logits[0].argmax(dim=1) == run.data.label[run.rows["inverted"]]).float().mean()
+    seen = predict(run.models["mimm-x"], run.data, run.rows["inverted"])
+    right = (seen.label == run.data.label[run.rows["inverted"]]).float().mean()
     found = results["models"]["mimm-x"]["splits"]["inverted"]["accuracy"]
-    assert right.item() == pytest.approx(found, abs=1e-4) and len(parts) == 4
-    often = torch.tensor(PRESETS["phantom"]["preferred"]["site"])[logits[0].argmax(dim=1)]
+    assert right.item() == pytest.approx(found, abs=1e-4) and len(seen.parts) == 4
+    often = torch.tensor(PRESETS["phantom"]["preferred"]["site"])[seen.label]
     told = (often == run.data.confounders["site"][run.rows["inverted"]]).float().mean()
     switched = results["models"]["mimm-x"]["splits"]["inverted"]["switched_accuracy"]
     assert switched["site"] == pytest.approx(told.item(), abs=1e-4)
@@ -201,11 +201,11 @@ def test_the_rows_have_the_bias_and_no_patient_twice():
 
 def test_parts_are_read_whole_and_the_mode_is_kept(small_cohort):
     model = build_multihead("small_cnn", 4, {"age": 2}).train()
-    parts, logits = read_parts(model, small_cohort, torch.arange(7), batch_size=3)
-    assert model.training and [tuple(each.shape) for each in parts] == [(7, 4)] * 2
-    one, _ = read_parts(model, small_cohort, torch.arange(5, 6))
-    torch.testing.assert_close(parts[0][5:6], one[0])
-    assert [tuple(each.shape) for each in logits] == [(7, 4), (7, 2)]
+    seen = predict(model, small_cohort, torch.arange(7), batch_size=3)
+    assert model.training and [tuple(each.shape) for each in seen.parts] == [(7, 4)] * 2
+    one = predict(model, small_cohort, torch.arange(5, 6))
+    torch.testing.assert_close(seen.parts[0][5:6], one.parts[0])
+    assert seen.logits.shape == (7, 4) and seen.others["age"].shape == (7, 2)
 
 
 def test_what_is_of_no_use_is_said(tmp_path):
@@ -214,7 +214,7 @@ def test_what_is_of_no_use_is_said(tmp_path):
         ({"data": "table"}, "which columns"),
         ({"data": "table", "confounders": ["sex"]}, "no root was given"),
         ({"models": ["erm", "dfr"]}, "'dfr'"),
-        ({"models": []}, r"models \[\]: expected some of erm, "),
+        ({"models": []}, r"models: '': expected one of unrefined, "),
         ({"plan": SMALL | {"content": {"prob": {}}}, "models": ["erm"]}, "measures \\['prob'\\]"),
         ({"confounders": ["hair"]}, "hair"),
         ({"strength": None}, "a strength"),
@@ -233,7 +233,7 @@ def test_what_is_of_no_use_is_said(tmp_path):
 
 
 def test_the_command_prints_both_tables_and_says_what_is_wrong(tmp_path, capsys, monkeypatch):
-    monkeypatch.setitem(PRESETS, "on disk", SMALL)
+    monkeypatch.setitem(PRESETS, "on disk", PRESETS["on disk"] | SMALL)
     monkeypatch.chdir(tmp_path)
     _table(tmp_path / "t")
     command = ["reproduce", "mimm-x", "--data", "table", "--root", "t", "--device", "cpu"]
@@ -271,8 +271,7 @@ def test_every_kind_on_disk_runs_to_the_end(
     tmp_path, capsys, monkeypatch, kind, write, more, found
 ):
     plan = SMALL | {"content": {"probe": {"permutations": 3}}}
-    monkeypatch.setitem(PRESETS, "on disk", plan)
-    monkeypatch.setitem(PRESETS, kind, plan)
+    monkeypatch.setitem(PRESETS, "on disk", PRESETS["on disk"] | plan)
     root, out = str(write(tmp_path / "data")), str(tmp_path / "out")
     command = ["reproduce", "mimm-x", "--data", kind, "--root", root, "--out", out]
     assert main([*command, *more, "--strength", "0.8", "--seed", "3", "--device", "cpu"]) == 0

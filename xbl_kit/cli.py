@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_: _complain(message)
         try:
-            return act(options)
+            return act(options, options.pop("json", False))
         except (ValueError, OSError) as error:
             _complain(error)
             return 1
@@ -38,11 +38,10 @@ def _complain(message: object) -> None:
     print(f"xbl-kit: {message}", file=sys.stderr)
 
 
-def _reproduce(options: dict) -> int:
+def _reproduce(options: dict, as_json: bool) -> int:
     from xbl_kit.run import contents, reproduce, summary
     from xbl_kit.storage import is_first_process
 
-    as_json = options.pop("json", False)
     out = options["out"] = options["out"] or _default_out(options)
     results = reproduce(**options)
     if not is_first_process():
@@ -57,10 +56,9 @@ def _reproduce(options: dict) -> int:
     return 0
 
 
-def _check(options: dict) -> int:
+def _check(options: dict, as_json: bool) -> int:
     from xbl_kit.run import check_data
 
-    as_json = options.pop("json", False)
     faults = check_data(options.pop("data"), **options.pop("reading", {}), **options)
     if as_json:
         print(json.dumps([fault._asdict() for fault in faults], indent=1))
@@ -71,7 +69,7 @@ def _check(options: dict) -> int:
     return 1 if faults else 0
 
 
-def _describe(options: dict) -> int:
+def _describe(options: dict, as_json: bool) -> int:
     from xbl_kit.run import describe_data
 
     out = options["out"] = options["out"] or Path("build") / f"describe-{options['data']}"
@@ -143,8 +141,8 @@ def _flag(text: str, metavar: str | None = None, **options) -> dict:
 
 SKIP = {"dest": "reading", "action": _Update, "nargs": 0, "const": {"skip_faulty": True}}
 OPTION = {"dest": "reading", "action": _Update, "type": _reader(_option, "KEY=VALUE")}
-STRENGTH = _reader(_strength, "a number or 'natural'")
-REGION = _reader(_region, "a name or four numbers L,T,R,B")
+STRENGTH = {"type": _reader(_strength, "a number or 'natural'"), "default": 0.9}
+REGION = {"type": _reader(_region, "a name or four numbers L,T,R,B")}
 # Each flag is declared once; a command names those it takes. What is not given is not passed on.
 FLAGS = {
     "root": _flag("folder of the data", "PATH", type=Path),
@@ -153,18 +151,11 @@ FLAGS = {
     "option": _flag("an option of the kind of data: see data/README.md", "KEY=VALUE", **OPTION),
     "skip-faulty": _flag("leave out rows with a fault, and say how many", **SKIP),
     "confounders": _flag("the spurious factors, or columns to report", "A,B,..", type=_names),
-    "strength": _flag(
-        "P(a class's preferred level | class), or 'natural': data as they are (default: .9)",
-        "P|natural",
-        type=STRENGTH,
-        default=0.9,
-    ),
+    "strength": _flag("P(a class's own level | class), or natural (default: .9)", "P", **STRENGTH),
     "preset": _flag("model and schedule", default="classroom", choices=("classroom", "paper")),
     "exemplars": _flag("who picks the explanations (default: auto)", "auto|FILE"),
     "region": _flag(
-        "mask, or box in shares of the image, where a good map lies (default: lungs)",
-        "NAME|L,T,R,B",
-        type=REGION,
+        "where a good map lies: mask or box (default: lungs)", "NAME|L,T,R,B", **REGION
     ),
     "models": _flag("the methods to train (default: the experiment's)", "M1,M2", type=_names),
     "backbone": _flag("a network of ours or of torchvision's (default: the data's)", "NAME"),

@@ -60,15 +60,16 @@ def input_gradient(
 
 
 def normalise(cam: Float[Tensor, "b h w"], by: str = "max") -> Float[Tensor, "b h w"]:
-    """Each map divided by its own maximum ("max"), or left as it is ("none").
+    """Each map divided by its own maximum ("max") or Euclidean norm ("l2"), or left ("none").
 
     A map of zeros stays one. Raises ValueError for another `by`.
     """
     if by == "none":
         return cam
-    if by != "max":
-        raise ValueError(f'by={by!r}: expected "max" or "none"')
-    return cam / cam.flatten(1).amax(dim=1).clamp_min(1e-8)[:, None, None]
+    scales = {"max": torch.amax, "l2": torch.linalg.vector_norm}
+    if by not in scales:
+        raise ValueError(f'by={by!r}: expected "max", "l2" or "none"')
+    return cam / scales[by](cam.flatten(1), dim=1).clamp_min(1e-8)[:, None, None]
 
 
 def upsample(cam: Float[Tensor, "b h w"], size: tuple[int, int]) -> Float[Tensor, "b p q"]:

@@ -1,5 +1,6 @@
 """Data sets, each opened by one door, and the biases put into them."""
 
+from xbl_kit.data.confound import biased
 from xbl_kit.data.dataset import Dataset
 from xbl_kit.data.faults import DataError, Fault
 from xbl_kit.data.open import KINDS, LISTED, list_images, open_dataset
@@ -11,6 +12,7 @@ __all__ = [
     "DataError",
     "Dataset",
     "Fault",
+    "biased",
     "list_images",
     "open_dataset",
     "write_table",

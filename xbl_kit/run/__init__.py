@@ -3,7 +3,7 @@
 from xbl_kit.data.describe import describe_data
 from xbl_kit.data.open import check_data
 from xbl_kit.run.engine import open_run, reproduce
-from xbl_kit.run.measure import evaluate, read_parts
+from xbl_kit.run.measure import evaluate
 from xbl_kit.run.recipes import EXPERIMENTS, RECIPES, Recipe
 from xbl_kit.run.report import by_split, contents, maps_of, summary
 from xbl_kit.run.stage import Run
@@ -24,7 +24,6 @@ __all__ = [
     "maps_of",
     "open_run",
     "prepare",
-    "read_parts",
     "reproduce",
     "summary",
 ]

@@ -122,14 +122,6 @@ MEASURES = {
 }
 
 
-def read_parts(
-    model: Classifier, data: Dataset, rows: Int[Tensor, " n"]
-) -> tuple[list[Float[Tensor, "n d"]], list[Float[Tensor, "n _"]]]:
-    """Every task's part and logits for `rows`, the label's first; see `train.predict`."""
-    seen = predict(model, data, rows)
-    return seen.parts, [seen.logits, *seen.others.values()]
-
-
 def rounded(found: object) -> object:
     """Figures as results.json has them: four digits, None for a NaN."""
     if isinstance(found, dict):

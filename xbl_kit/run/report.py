@@ -75,7 +75,8 @@ def contents(results: dict) -> pd.DataFrame:
         for model, found in models.items()
         for factor in next((found[m] for _, (m, _) in titles if m in found), ())
     }
-    return pd.DataFrame.from_dict(rows, orient="index")
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    return table.rename_axis(["model", "factor"]) if rows else table
 
 
 def draw_run(results: dict, models: dict[str, Classifier], task: Task, save: Save) -> None:
