@@ -7,11 +7,26 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 from jaxtyping import install_import_hook
+from xdist.scheduler import LoadScopeScheduling
 
 install_import_hook("xbl_kit", "beartype.beartype")
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
+
+
+def pytest_xdist_make_scheduler(config, log):
+    """With `--dist loadscope`: tests that share an opened page run in one process, others alone.
+
+    (pytest-xdist 3.8 has `--dist loadgroup` for this; with pytest 9.2 that groups nothing.)
+    """
+
+    class ByPage(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file, _, test = nodeid.partition("::")
+            return f"{file}[{test.partition('[')[2]}" if "browser/" in file else nodeid
+
+    return ByPage(config, log) if config.getvalue("dist") == "loadscope" else None
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -64,12 +64,10 @@ def _no_browser() -> None:
 
 
 def pytest_collection_modifyitems(items):
-    """All here is slow, and what shares an opened page stays in one of xdist's processes."""
+    """All here is slow."""
     for item in items:
         if item.path.parent == _HERE:
-            app = getattr(item, "callspec", None) and item.callspec.params.get("address")
             item.add_marker(pytest.mark.slow)
-            item.add_marker(pytest.mark.xdist_group(app or item.path.stem))
 
 
 @pytest.fixture(scope="session")
