@@ -13,9 +13,9 @@ export XBL_KIT_CACHE ?= $(CURDIR)/data/cache
 
 # Jobs at once, of one thread each: trainings with more threads than cores hinder each other.
 JOBS ?= 2
-ALONE := OMP_NUM_THREADS=1
+ONE_THREAD := OMP_NUM_THREADS=1
 SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync)
-TOGETHER := +$(ALONE) $(MAKE) --no-print-directory --jobs=$(JOBS) --keep-going $(SYNC)
+TOGETHER := +$(ONE_THREAD) $(MAKE) --no-print-directory --jobs=$(JOBS) --keep-going $(SYNC)
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,10 +36,10 @@ test: setup lint ## fast tests, and every lesson against its saved outputs
 	$(TOGETHER) build/mimm-x fast $(CHECKS)
 
 test-all: setup trained ## what takes long: the browser, every lesson twice in one kernel
-	$(ALONE) $(BIN)/pytest -n $(JOBS) --dist loadscope -m slow
+	$(ONE_THREAD) $(BIN)/pytest -n $(JOBS) --dist loadscope -m slow
 
 fast: setup ## the fast tests alone
-	$(ALONE) $(BIN)/pytest -n auto --dist worksteal -m "not slow"
+	$(ONE_THREAD) $(BIN)/pytest -n auto --dist worksteal -m "not slow"
 
 trained: setup ## train what several lessons read, once
 	$(TOGETHER) $(TRAINED)
@@ -61,7 +61,7 @@ $(PAGES): build/%.html: notebooks/%.ipynb
 	$(BIN)/jupyter nbconvert --log-level WARN --execute --to html --output-dir build \
 		--ExecutePreprocessor.store_widget_state=False $<
 $(CHECKS): checked-%: notebooks/%.ipynb
-	$(BIN)/pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=900 \
+	$(BIN)/pytest -p no:cacheprovider --nbval-lax --nbval-current-env --nbval-cell-timeout=900 \
 		-o filterwarnings=default $<
 
 lessons: setup trained ## re-run the lessons, save their outputs, write notebooks/exercises
