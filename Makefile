@@ -1,11 +1,21 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lessons lab lint clean
+.PHONY: help setup run test test-all fast trained lessons lab lint clean
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 LESSONS := $(sort $(wildcard notebooks/*.ipynb))
+PAGES := $(LESSONS:notebooks/%.ipynb=build/%.html)
+CHECKS := $(LESSONS:notebooks/%.ipynb=checked-%)
+TRAINED := build/mimm-x build/start-here
+.PHONY: $(PAGES) $(CHECKS) $(TRAINED)
 export XBL_KIT_CACHE ?= $(CURDIR)/data/cache
+
+# Jobs at once, of one thread each: trainings with more threads than cores hinder each other.
+JOBS ?= 2
+ONE_THREAD := OMP_NUM_THREADS=1
+SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync)
+TOGETHER := +$(ONE_THREAD) $(MAKE) --no-print-directory --jobs=$(JOBS) --keep-going $(SYNC)
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,18 +29,42 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	touch $@
 
 run: setup ## run all lessons on the phantom, write build/*.html, print the results
-	mkdir -p build
-	$(BIN)/jupyter nbconvert --log-level WARN --execute --to html --output-dir build \
-		--ExecutePreprocessor.store_widget_state=False $(LESSONS)
+	$(TOGETHER) $(PAGES)
 	$(BIN)/xbl-kit reproduce exbl --out build/start-here --resume
 
-test: setup lint ## run every test, and every lesson against its saved outputs
-	$(BIN)/pytest -m "not slow"
-	$(BIN)/pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=900 \
-		-o filterwarnings=default --ignore notebooks/exercises notebooks
-	$(BIN)/pytest -m slow
+test: setup lint ## fast tests, and every lesson against its saved outputs
+	$(TOGETHER) build/mimm-x fast $(CHECKS)
 
-lessons: setup ## re-run the lessons, save their outputs, write notebooks/exercises
+test-all: setup trained ## what takes long: the browser, every lesson twice in one kernel
+	$(ONE_THREAD) $(BIN)/pytest -n $(JOBS) --dist loadscope -m slow
+
+fast: setup ## the fast tests alone
+	$(ONE_THREAD) $(BIN)/pytest -n auto --dist worksteal -m "not slow"
+
+trained: setup ## train what several lessons read, once
+	$(TOGETHER) $(TRAINED)
+
+build/start-here:
+	$(BIN)/xbl-kit reproduce exbl --out $@ --resume
+build/mimm-x:
+	$(BIN)/python -c "from xbl_kit.run import reproduce; reproduce('mimm-x', out='$@', resume=True, \
+		confounders=['age', 'sex', 'site'], models=['erm', 'multitask', 'mimm-x'])"
+
+# Who reads what: lesson 04 and 06 have their own runs, lesson 03 takes the picks of lesson 02.
+OTHERS := build/04_% checked-04_% build/06_% checked-06_%
+$(filter-out $(OTHERS),$(PAGES) $(CHECKS)): build/start-here
+$(filter build/04_% checked-04_%,$(PAGES) $(CHECKS)): build/mimm-x
+build/03_refine_with_exbl.html: build/02_pick_exemplars.html
+checked-03_refine_with_exbl: checked-02_pick_exemplars
+
+$(PAGES): build/%.html: notebooks/%.ipynb
+	$(BIN)/jupyter nbconvert --log-level WARN --execute --to html --output-dir build \
+		--ExecutePreprocessor.store_widget_state=False $<
+$(CHECKS): checked-%: notebooks/%.ipynb
+	$(BIN)/pytest -p no:cacheprovider --nbval-lax --nbval-current-env --nbval-cell-timeout=900 \
+		-o filterwarnings=default $<
+
+lessons: setup trained ## re-run the lessons, save their outputs, write notebooks/exercises
 	$(BIN)/python notebooks/build.py --execute
 
 lint: setup ## check style, imports between floors, and formatting

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import sync_playwright
 
+_HERE = Path(__file__).resolve().parent
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 _FLAGS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync"
 _FLAGS += " --disable-background-networking --disable-component-update"
@@ -60,6 +61,13 @@ def _no_browser() -> None:
         "packages (apt-get install chromium) or with `.venv/bin/playwright install chromium`"
     )
     (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
+
+
+def pytest_collection_modifyitems(items):
+    """All here is slow."""
+    for item in items:
+        if item.path.parent == _HERE:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")
