@@ -118,9 +118,10 @@ def test_no_block_is_passed_over_for_its_fence(fence):
 def test_what_an_example_registers_is_forgotten(example, tmp_path):
     page = tmp_path / "page.md"
     page.write_text(
-        "```python\nfrom xbl_kit.models import BACKBONES\nBACKBONES['mine'] = None\n```\n"
+        "```python\nfrom xbl_kit.models.backbones import CONVOLUTIONS\n"
+        "CONVOLUTIONS['mine'] = None\n```\n"
     )
     with tables_kept():
         tables = run(page, example)
-        assert "mine" in tables.BACKBONES
-    assert "mine" not in tables.BACKBONES and "small_cnn" in tables.BACKBONES
+        assert "mine" in tables.CONVOLUTIONS
+    assert "mine" not in tables.CONVOLUTIONS and "small_cnn" in tables.CONVOLUTIONS

@@ -142,9 +142,11 @@ def picking(kit, small_cohort, monkeypatch):
     maps = torch.rand(n, 8, 8, generator=torch.Generator().manual_seed(0))
     monkeypatch.setattr(xbl_kit.run, "reproduce", lambda *given, **options: None)
     monkeypatch.setattr(xbl_kit.run, "open_run", lambda out: opened)
-    monkeypatch.setattr(
-        xbl_kit.train, "predict", lambda model, data, at: Prediction(logits[at], maps[at])
-    )
+
+    def seen(model, data, at):
+        return Prediction(logits[at], maps[at], [], {})
+
+    monkeypatch.setattr(xbl_kit.train, "predict", seen)
     (kit / "build").mkdir()
     sources = cells("02_pick_exemplars")
     shown = next(at for at, source in enumerate(sources) if source.startswith("picker ="))

@@ -52,9 +52,8 @@ def region_pixels(batch: Batch, region: str | Box) -> Bool[Tensor, "b h w"]:
             )
         return batch.masks[region]
     if not (len(region) == 4 and all(0 <= region[i] < region[i + 2] <= 1 for i in (0, 1))):
-        raise ValueError(
-            f"region {tuple(region)}: expected 0 <= left < right <= 1, and top < bottom"
-        )
+        what = "expected left < right and top < bottom, all between 0 and 1"
+        raise ValueError(f"region {tuple(region)}: {what}")
     left, top, right, bottom = region
     y, x = ((torch.arange(n) + 0.5) / n for n in batch.image.shape[2:])
     box = ((y > top) & (y < bottom))[:, None] & ((x > left) & (x < right))[None]

@@ -1,6 +1,6 @@
 """The methods by name, as the engine trains them, and the experiments made of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from xbl_kit.methods import Method, explained, mimm, weighted
@@ -55,10 +55,10 @@ EXPERIMENTS = {
 }
 
 
-def in_order(names: tuple[str, ...]) -> list[str]:
+def in_order(names: Iterable[str]) -> list[str]:
     """The recipes `names` and those they wait for, each after all that it waits for."""
     ordered: list[str] = []
     for name in names:
-        before = in_order(tuple(sorted(RECIPES[name].waits_for)))
+        before = in_order(sorted(RECIPES[name].waits_for))
         ordered += [each for each in (*before, name) if each not in ordered]
     return ordered
