@@ -54,7 +54,7 @@ def test_only_the_logits_map_changes_when_all_logits_move_together(small_cohort)
         assert losses[score, "before"] == pytest.approx(losses[score, "after"], abs=1e-4)
     assert losses["logit", "before"] != pytest.approx(losses["logit", "after"], abs=1e-2)
     assert losses["log-odds", "before"] != losses["centred", "before"]
-    with pytest.raises(ValueError, match="score='softmax': expected one of log-odds, centred"):
+    with pytest.raises(ValueError, match="score 'softmax': expected one of log-odds, centred"):
         ExBL(model, exemplar, score="softmax")
 
 

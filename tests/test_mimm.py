@@ -200,9 +200,9 @@ def test_trains_in_bfloat16_and_with_unknown_levels(small_cohort):
 
 
 def test_unknown_options_are_named():
-    with pytest.raises(ValueError, match="estimator='mmd': expected one of mine, club, dcor, hsic"):
+    with pytest.raises(ValueError, match="estimator 'mmd': expected one of mine, club, dcor, hsic"):
         _method(estimator="mmd")
-    with pytest.raises(ValueError, match="scaling='both'"):
+    with pytest.raises(ValueError, match="scaling 'both'"):
         _method(scaling="both")
 
 
@@ -286,7 +286,7 @@ class TestBias:
     def test_faults_are_named(self, batch):
         with pytest.raises(ValueError, match="age: a level never seen"):
             Bias({"age": torch.tensor([[1.0, 0.0]])})
-        with pytest.raises(ValueError, match="correction='none': expected one of weights, both"):
+        with pytest.raises(ValueError, match="correction 'none': expected one of weights, both"):
             Corrected(Bias(TABLES), "none")
         with pytest.raises(ValueError, match="correction='prior' needs a Bias"):
             _method(correction="prior")

@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 
 from xbl_kit.batch import Batch
 from xbl_kit.data import Dataset
+from xbl_kit.data.faults import one_of
 from xbl_kit.explain import grad_cam
 from xbl_kit.models import Classifier
 from xbl_kit.schedule import Schedule
@@ -108,8 +109,7 @@ class _Loop:
     """A training under way: the method as accelerate wraps it, its optimizer and rate, its past."""
 
     def __init__(self, method: nn.Module, schedule: Schedule, steps: int):
-        if schedule.device not in ("auto", "cpu", "cuda"):
-            raise ValueError(f"device={schedule.device!r}: expected auto, cpu or cuda")
+        one_of("device", schedule.device, ("auto", "cpu", "cuda"))
         if schedule.device == "cuda" and not torch.cuda.is_available():
             raise ValueError("device='cuda': torch finds no GPU here; use 'auto' or 'cpu'")
         self.method, self.schedule, self.history, self.best = method, schedule, [], None

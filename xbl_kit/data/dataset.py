@@ -36,6 +36,10 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.images)
 
+    def names(self, label: Tensor) -> list[str]:
+        """The classes that some labels (n,) stand for."""
+        return [self.classes[number] for number in label.tolist()]
+
     def __getitem__(self, rows: int | Sequence[int] | Tensor) -> Batch:
         rows = torch.atleast_1d(torch.as_tensor(rows, dtype=torch.int64, device="cpu"))
         at = rows.numpy()

@@ -4,6 +4,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from xbl_kit.batch import region_pixels
+from xbl_kit.data.faults import one_of
 from xbl_kit.exemplar import Exemplar
 from xbl_kit.explain import grad_cam, image_times_cam, input_gradient, log_odds
 from xbl_kit.losses import exemplar_triplet_loss, right_reasons_loss
@@ -22,8 +23,7 @@ class ExemplarTriplet(nn.Module):
 
     def __init__(self, exemplar: Exemplar, weight: float, margin: float, score: str, **view: str):
         super().__init__()
-        if score not in SCORES:
-            raise ValueError(f"score={score!r}: expected one of {', '.join(SCORES)}")
+        one_of("score", score, SCORES)
         self.weight, self.margin, self.score, self.view = weight, margin, SCORES[score], view
         for name, side in (("good", exemplar.good), ("bad", exemplar.bad)):
             product = image_times_cam(side.image, side.cam, **view)

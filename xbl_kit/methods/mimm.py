@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from xbl_kit.batch import Batch
+from xbl_kit.data.faults import one_of
 from xbl_kit.losses import Clubs, Mine, distance_correlation, hsic
 from xbl_kit.losses.balance import AttentionWeighter, GradNorm, clip_scale
 from xbl_kit.methods.base import Known, Method, Seen
@@ -18,7 +19,6 @@ from xbl_kit.methods.weighted import Bias, Corrected
 from xbl_kit.models import Classifier
 
 MEASURES = {"dcor": distance_correlation, "hsic": hsic}
-SCALINGS = ("none", "clip", "gradnorm")
 Pairs = list[tuple[int, int]]
 
 
@@ -51,10 +51,8 @@ class Options:
     seed: int = 0
 
     def __post_init__(self):
-        known = {"estimator": ("mine", "club", *MEASURES), "scaling": SCALINGS}
-        for name, names in known.items():
-            if (value := getattr(self, name)) not in names:
-                raise ValueError(f"{name}={value!r}: expected one of {', '.join(names)}")
+        one_of("estimator", self.estimator, ("mine", "club", *MEASURES))
+        one_of("scaling", self.scaling, ("none", "clip", "gradnorm"))
 
 
 def mimm_x(model: Classifier, *, bias: Bias | None = None, **options) -> Method:

@@ -1,6 +1,7 @@
 """Methods that weigh the images: the training set's bias taken out of the classification loss."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from math import prod
 
 import torch
@@ -10,12 +11,13 @@ from torch import Tensor, nn
 
 from xbl_kit.batch import Batch
 from xbl_kit.data import Dataset, confound
+from xbl_kit.data.faults import one_of
 from xbl_kit.methods.base import Known, Method, Seen
 from xbl_kit.metrics import group_numbers
 from xbl_kit.models import Classifier
 
 # The share of the way to an unconfounded training set that is gone by weights, the rest by prior.
-CORRECTIONS = {"none": None, "weights": 1.0, "both": 0.3, "prior": 0.0}
+CORRECTIONS = {"weights": 1.0, "both": 0.3, "prior": 0.0}
 
 
 class Bias(nn.Module):
@@ -37,19 +39,11 @@ class Bias(nn.Module):
 
     @classmethod
     def measured(
-        cls,
-        data: Dataset,
-        rows: Int[Tensor, " n"],
-        factors: Sequence[str],
-        *,
-        pseudocount: float = 1.0,
+        cls, data: Dataset, rows: Int[Tensor, " n"], factors: Sequence[str], pseudocount: float = 1
     ) -> "Bias":
         """The tables as counted in `rows`, with `pseudocount` images added to every cell."""
-        tables = {
-            factor: torch.from_numpy(confound.measured(data, rows, factor, pseudocount=pseudocount))
-            for factor in factors
-        }
-        return cls(tables)
+        count = partial(confound.measured, data, rows, pseudocount=pseudocount)
+        return cls({factor: torch.from_numpy(count(factor)) for factor in factors})
 
     @property
     def tables(self) -> dict[str, Float[Tensor, "k _"]]:
@@ -95,9 +89,7 @@ class Corrected(nn.Module):
         strength: Callable[[Tensor], Tensor] = torch.ones_like,
     ):
         super().__init__()
-        if CORRECTIONS.get(correction) is None:
-            known = ", ".join(name for name, share in CORRECTIONS.items() if share is not None)
-            raise ValueError(f"correction={correction!r}: expected one of {known}")
+        one_of("correction", correction, CORRECTIONS)
         self.bias, self.share, self.strength = bias, CORRECTIONS[correction], strength
 
     def forward(self, seen: Seen, each: Float[Tensor, " b"]) -> Float[Tensor, " b"]:

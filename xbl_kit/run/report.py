@@ -115,17 +115,10 @@ def maps_of(models: dict[str, Classifier], data: Dataset, rows: Tensor) -> Figur
     """The maps of a few images by every model, side by side, with what each model says."""
     size, batch = tuple(data.images.shape[1:]), data[rows]
     seen = {RECIPES[name].title: predict(model, data, rows) for name, model in models.items()}
-
-    def named(classes: Tensor) -> list[str]:
-        return [data.classes[i] for i in classes.tolist()]
-
-    return plots.map_grid(
-        batch.image,
-        {title: upsample(each.cam, size) for title, each in seen.items()},
-        next(iter(batch.masks.values()), None),
-        titles=named(batch.label),
-        notes={title: named(each.label) for title, each in seen.items()},
-    )
+    cams = {title: upsample(each.cam, size) for title, each in seen.items()}
+    said = {title: data.names(each.label) for title, each in seen.items()}
+    mask = next(iter(batch.masks.values()), None)
+    return plots.map_grid(batch.image, cams, mask, titles=data.names(batch.label), notes=said)
 
 
 def _png(figure: Figure) -> Callable[[Path], object]:

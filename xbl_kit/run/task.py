@@ -177,10 +177,9 @@ def _draw(settings: Settings) -> tuple[Dataset, Rows]:
     kind, plan, factors = settings.data, settings.plan, settings.confounders
     for factor in factors:
         one_of("confounder", factor, plan["preferred"])
-    if settings.strength is None or settings.labels or settings.target != "label":
-        raise ValueError(f"data {kind!r} are drawn: a strength, and no labels, are needed")
-    if settings.reading:
-        raise ValueError(f"data {kind!r} are drawn by a plan: expected no options of reading")
+    if settings.strength is None or settings.labels or settings.reading:
+        needed = "a strength, no labels, and expected no options of reading"
+        raise ValueError(f"data {kind!r} are drawn by a plan: {needed}")
     made = {"per_class": plan["per_class"], "size": plan["size"], "seed": settings.seed}
     if settings.experiment == "exbl":
         return draw_cohort(preferred=plan["preferred"], **made)
@@ -203,18 +202,11 @@ def _read(settings: Settings) -> tuple[Dataset, Rows]:
 
 
 def prepare(
-    kind: str = "phantom",
-    root: str | Path | None = None,
-    *,
-    size: int = 128,
-    confounders: Sequence[str] = (),
-    seed: int = 0,
-    **reading,
+    kind: str = "phantom", root: str | Path | None = None, **settings
 ) -> tuple[Dataset, Rows]:
     """The data of eXBL's experiment, and its rows by name: train, val, and the splits to test on.
 
-    See `draw_cohort` for phantoms, `split_rows` for data on disk, whose options are `reading`.
+    See `draw_cohort` for phantoms, `split_rows` for data on disk; `settings` are `Settings`'.
     """
-    settings = settle("exbl", data=kind, root=root, confounders=confounders, seed=seed)
-    settings = dataclasses.replace(settings, plan=settings.plan | {"size": size}, reading=reading)
-    return (_read if kind in LISTED else _draw)(settings)
+    task = open_task(settle("exbl", data=kind, root=root, **settings))
+    return task.data, task.rows
