@@ -51,6 +51,11 @@ class Exemplar:
     bad: Explained
     picked_by: str = "person"
 
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All images and maps."""
+        return [tensor for side in (self.good, self.bad) for tensor in (side.image, side.cam)]
+
     def save(self, path: str | Path) -> None:
         """Write the exemplar to `path` (.npz), images and maps included.
 

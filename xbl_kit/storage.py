@@ -1,10 +1,12 @@
 """What lies on disk: each file written whole or not at all, and never over somebody else's."""
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -38,6 +40,15 @@ def write_whole(path: str | Path, write: Callable[[Path], object]) -> None:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def digest(*parts: str | np.ndarray | torch.Tensor) -> str:
+    """A hash of texts, arrays and tensors, one after the other."""
+    found = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        array = part.numpy(force=True) if isinstance(part, torch.Tensor) else part
+        found.update(part.encode() if isinstance(part, str) else np.ascontiguousarray(array))
+    return found.hexdigest()
 
 
 def write_json(path: str | Path, content: dict) -> None:
@@ -84,9 +95,8 @@ def load_state(path: str | Path) -> dict | None:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise ValueError(
-            f"{path}: not a readable training state; delete it to start anew"
-        ) from error
+        what = "not a readable training state; delete it to start anew"
+        raise ValueError(f"{path}: {what}") from error
 
 
 class OwnFiles:

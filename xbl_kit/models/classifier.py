@@ -1,10 +1,15 @@
-"""The classifier that every method trains: frozen prefix, body, and a head for every task."""
+"""The classifier that every method trains: frozen prefix and its cache, body, a head for a task."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from xbl_kit.storage import digest, write_whole
 
 
 class Classifier(nn.Module):
@@ -102,3 +107,39 @@ def part_head(width: int, size: int, outputs: int) -> nn.Sequential:
     """
     pool = (nn.AdaptiveAvgPool2d(1), nn.Flatten())
     return nn.Sequential(*pool, nn.Linear(width, size), nn.Linear(size, outputs))
+
+
+def cache_stem(
+    model: Classifier, images: np.ndarray, folder: str | Path, *, batch_size: int = 64
+) -> np.ndarray | None:
+    """The prefix's outputs (n, c, p, q) for `images` (n, h, w; uint8), memory-mapped read-only.
+
+    The file's name is a hash of the prefix, its scaling and the images, so another image or
+    another weight is another file. It is written under a temporary name and renamed when whole: a
+    run that is killed leaves nothing that would be taken for a cache. None where the model has no
+    prefix or there are no images.
+    """
+    if not list(model.prefix.children()) or not len(images):
+        return None
+    state = model.prefix.state_dict() | {"mean": model.mean, "std": model.std}
+    named = [part for item in state.items() for part in item]
+    key = digest(repr(model.prefix), *named, f"{images.shape}{images.dtype}", *images)
+    path = Path(folder) / f"stem-{key}.npy"
+    if not path.exists():
+        write_whole(path, lambda partial: _write_stem(model, images, partial, batch_size))
+    return np.load(path, mmap_mode="r")
+
+
+@torch.no_grad()
+def _write_stem(model: Classifier, images: np.ndarray, path: Path, batch_size: int) -> None:
+    def stem(some: np.ndarray) -> np.ndarray:
+        image = torch.from_numpy(np.array(some)).to(model.mean.device)[:, None].float() / 255
+        return model.run_prefix(image).float().cpu().numpy()
+
+    shape = (len(images), *stem(images[:1]).shape[1:])
+    out = np.lib.format.open_memmap(path, "w+", dtype=np.float32, shape=shape)
+    starts = range(0, len(images), batch_size)
+    for start in tqdm(starts, "frozen prefix", unit="batch", disable=None):
+        some = slice(start, start + batch_size)
+        out[some] = stem(images[some])
+    out.flush()

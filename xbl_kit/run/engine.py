@@ -10,9 +10,9 @@ from xbl_kit.pick import pick_automatically
 from xbl_kit.run.measure import content, score, told
 from xbl_kit.run.recipes import RECIPES, in_order
 from xbl_kit.run.report import draw_run, draw_tsne, versions
-from xbl_kit.run.stage import PICKS, RECORD, RESULTS, Run, Stage, begin, digest, finished, set_aside
+from xbl_kit.run.stage import PICKS, RECORD, RESULTS, Run, Stage, begin, finished, set_aside
 from xbl_kit.run.task import Settings, Task, build_network, open_task, settle
-from xbl_kit.storage import OwnFiles, load_json, load_model, write_json
+from xbl_kit.storage import OwnFiles, digest, load_json, load_model, write_json
 from xbl_kit.train import first_process_first, predict
 
 
@@ -91,16 +91,17 @@ def _train_all(
         recipe = RECIPES[name]
         before = models.get(recipe.after)
         model = copy.deepcopy(before) or build_network(settings, data, recipe.heads)
-        picks = None
+        inputs = list(before.state_dict().values()) if before else []
         if "exemplar" in recipe.needs:
-            picks = exemplar = exemplar or _pick(task, before, files)
+            exemplar = exemplar or _pick(task, before, files)
+            inputs += exemplar.tensors
         epochs = found[recipe.as_long_as]["train"]["kept"] if recipe.as_long_as else None
-        stage = Stage(name, files, {"inputs": digest(before, picks), "epochs": epochs})
+        stage = Stage(name, files, {"inputs": digest(*inputs), "epochs": epochs})
         found[name] = stage.taken_over(model)
         if found[name] is None:
             rows = {part: task.rows[recipe.rows + part] for part in ("train", "val")}
             schedule = task.schedule(recipe.schedule, device, epochs)
-            known = task.known(rows["train"], schedule, picks)
+            known = task.known(rows["train"], schedule, exemplar)
             method = recipe.build(model, known, **task.options(name))
             training = stage.train(method, data, rows, schedule)
             found[name] = {"train": training} | _measure(name, model, task, files)
@@ -129,7 +130,7 @@ def _keep_exemplar(files: OwnFiles, person: Exemplar | None, given: Exemplar | N
     """Put the `given` exemplar where the run's is; one of another `person` moves aside."""
     if person and person is given:
         warnings.warn(f"{files / PICKS}: picked by a person; kept, and used", stacklevel=3)
-    elif given and not (person and digest(None, person) == digest(None, given)):
+    elif given and not (person and digest(*person.tensors) == digest(*given.tensors)):
         if person:
             set_aside(files, PICKS)
         files.write(PICKS, given.save)

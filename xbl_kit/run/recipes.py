@@ -25,11 +25,6 @@ class Recipe:
     as_long_as: str | None = None
     needs: tuple[str, ...] = ()
 
-    @property
-    def waits_for(self) -> set[str]:
-        """The recipes that have to be trained before."""
-        return {name for name in (self.after, self.as_long_as) if name}
-
 
 def refined(build: Callable[..., Method], title: str, **more) -> Recipe:
     """A recipe that goes on from Unrefined."""
@@ -59,6 +54,7 @@ def in_order(names: Iterable[str]) -> list[str]:
     """The recipes `names` and those they wait for, each after all that it waits for."""
     ordered: list[str] = []
     for name in names:
-        before = in_order(sorted(RECIPES[name].waits_for))
+        waits_for = RECIPES[name].after, RECIPES[name].as_long_as
+        before = in_order(filter(None, waits_for))
         ordered += [each for each in (*before, name) if each not in ordered]
     return ordered

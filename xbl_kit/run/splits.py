@@ -10,6 +10,7 @@ from torch import Tensor
 from xbl_kit.data import Dataset, confound, open_dataset
 
 Rows = dict[str, Int[Tensor, " _"]]
+Levels = Mapping[str, Sequence[int]]  # of each factor, the level that each class prefers
 Tables = Mapping[str, np.ndarray]  # P(level | class) of each factor, (classes, levels)
 
 FRACTIONS = {
@@ -19,11 +20,7 @@ FRACTIONS = {
 
 
 def draw_cohort(
-    *,
-    preferred: Mapping[str, Sequence[int]],
-    per_class: Mapping[str, int],
-    size: int,
-    seed: int = 0,
+    preferred: Levels, per_class: Mapping[str, int], *, size: int, seed: int = 0
 ) -> tuple[Dataset, Rows]:
     """Phantoms that are trained on with every class of its `preferred` age alone.
 
@@ -55,7 +52,7 @@ def make_confounded(
     kind: str,
     root: str | Path | None,
     *,
-    preferred: Mapping[str, Sequence[int]],
+    preferred: Levels,
     per_class: Mapping[str, int],
     strength: float,
     size: int,
@@ -107,10 +104,7 @@ def find_confounded(
     nature = {f: confound.measured(data, pool["train"], f) for f in factors}
     bias = nature
     if strength is not None:
-        bias = {
-            f: confound.biased(_leaning(table), table.shape[1], strength)
-            for f, table in nature.items()
-        }
+        bias = {f: confound.biased(_leaning(t), t.shape[1], strength) for f, t in nature.items()}
     rows: Rows = {}
     for name, (split, tables) in splits_of(bias).items():
         if strength is None and tables is bias:

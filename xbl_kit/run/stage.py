@@ -1,6 +1,5 @@
 """The folder a run writes to, and what of it a resumed run may take over, stage by stage."""
 
-import hashlib
 import warnings
 from collections.abc import Iterable
 from itertools import count
@@ -128,15 +127,3 @@ class Stage:
             content = {"given": self.given, "results": results}
             write_json(self.files.own(self.record), content)
             self.files.remove([self.state])
-
-
-def digest(model: nn.Module | None, exemplar: Exemplar | None = None) -> str:
-    """A hash of weights, or of an exemplar's pictures and maps."""
-    found = hashlib.blake2b(digest_size=16)
-    tensors = list(model.state_dict().values()) if model else []
-    if exemplar:
-        sides = exemplar.good, exemplar.bad
-        tensors += [tensor for side in sides for tensor in (side.image, side.cam)]
-    for tensor in tensors:
-        found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return found.hexdigest()

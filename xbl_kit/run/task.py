@@ -182,7 +182,7 @@ def _draw(settings: Settings) -> tuple[Dataset, Rows]:
         raise ValueError(f"data {kind!r} are drawn by a plan: {needed}")
     made = {"per_class": plan["per_class"], "size": plan["size"], "seed": settings.seed}
     if settings.experiment == "exbl":
-        return draw_cohort(preferred=plan["preferred"], **made)
+        return draw_cohort(plan["preferred"], **made)
     made |= {"preferred": {factor: plan["preferred"][factor] for factor in factors}}
     made |= {"strength": settings.strength} | plan.get("drawing", {})
     return make_confounded(kind, settings.root, **made)
