@@ -1,7 +1,8 @@
 """What a data set tells of itself before training: counts, biases beside chance, what leaks."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from platform import python_version
 from typing import NamedTuple
@@ -74,21 +75,20 @@ def describe_data(
     name = kind
     if kind in LISTED:
         manifest = list_images(kind, root, target=target, **options)
-        name, rows = manifest.roots[0].name, manifest.rows.assign(**picture_columns(manifest))
+        name, rows = manifest.roots[0].name, with_pictures(manifest)
     else:
         rows = table_of(open_dataset(kind, root, **options))
         if target not in rows:
             raise ValueError(f"data {kind!r} have no column {target!r}, but {', '.join(rows)}")
     bias = bias_table(rows, target)
-    drawn = shares(rows, target, list(bias.index[:SHOWN]))
+    drawn = shares(rows, target, bias.index[:SHOWN])
     found = Survey(counts(rows, target), bias, leaks(rows, target), drawn)
     if out and drawn:
         figure = plots.share_maps(drawn)
         write_whole(Path(out) / "bias.png", lambda path: figure.savefig(path, format="png"))
     if out:
         card = data_card(found, name=name, target=target)
-        file = Path(out) / "data-card.md"
-        write_whole(file, lambda path: path.write_text(card, encoding="utf-8"))
+        write_whole(Path(out) / "data-card.md", lambda path: path.write_text(card, "utf-8"))
     return found
 
 
@@ -116,8 +116,8 @@ def _markdown(table: pd.DataFrame) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in cells)
 
 
-def picture_columns(manifest: Manifest) -> pd.DataFrame:
-    """Kind of file and size in pixels of every image: they can tell the label, too."""
+def with_pictures(manifest: Manifest) -> pd.DataFrame:
+    """The rows, with kind of file and size in pixels of each image: these can tell the label."""
 
     def pixels(path: Path) -> str:
         try:
@@ -125,9 +125,10 @@ def picture_columns(manifest: Manifest) -> pd.DataFrame:
         except (OSError, DataError):
             return ""
 
-    paths = manifest.rows["image"].map(Path)
+    rows = manifest.rows.reset_index(drop=True)
+    paths = rows["image"].map(Path)
     kinds = paths.map(lambda path: path.suffix.lower())
-    return pd.DataFrame({"(file type)": kinds, "(pixels)": paths.map(pixels)})
+    return rows.assign(**{"(file type)": kinds, "(pixels)": paths.map(pixels)})
 
 
 def counts(rows: pd.DataFrame, target: str) -> pd.DataFrame:
@@ -175,25 +176,19 @@ def bias_table(rows: pd.DataFrame, target: str, *, seed: int = 0) -> pd.DataFram
         label, level = (pd.factorize(c)[0] for c in (rows[target][column.index], column))
         if not label.any():
             continue
+        k, n = label.max() + 1, level.max() + 1
         v, *null = (
-            association(_contingency(permuted, level))
-            for permuted in (label, *(generator.permutation(label) for _ in range(PERMUTATIONS)))
+            association(np.bincount(n * each + level, minlength=k * n).reshape(k, n))
+            for each in chain([label], (generator.permutation(label) for _ in range(PERMUTATIONS)))
         )
         nats = mutual_info_score(label, level)
         share = nats / mutual_info_score(label, label)
-        chance = np.quantile(null, 0.95)
-        found[name] = (level.max() + 1, trained - len(level), v, chance, nats, share)
+        found[name] = (n, trained - len(level), v, np.quantile(null, 0.95), nats, share)
     table = pd.DataFrame.from_dict(found, orient="index", columns=BIAS)
     return table.sort_values("Cramer's V", ascending=False)
 
 
-def _contingency(label: np.ndarray, level: np.ndarray) -> np.ndarray:
-    """Counts (classes, levels) of two numbered columns."""
-    shape = label.max() + 1, level.max() + 1
-    return np.bincount(label * shape[1] + level, minlength=np.prod(shape)).reshape(shape)
-
-
-def shares(rows: pd.DataFrame, target: str, columns: Sequence[str]) -> dict[str, pd.DataFrame]:
+def shares(rows: pd.DataFrame, target: str, columns: Iterable[str]) -> dict[str, pd.DataFrame]:
     """P(level | label) of each column, a row a label; see `examined`."""
     found = examined(rows, target)
     return {name: pd.crosstab(rows[target], found[name], normalize="index") for name in columns}

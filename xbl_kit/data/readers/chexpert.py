@@ -47,7 +47,7 @@ def list_chexpert(
     `uncertain` (-1) count as in the paper: "zeros" (U-Zeros), "ones" (U-Ones), "multiclass" (as a
     third class, U-MultiClass) or "drop", not known (U-Ignore); `unmentioned` (blank) ones too.
     Left out are images without a label, not of these `views`, and of patients between the `ages`
-    (<= 50 and >= 60 are taken); None leaves none out. `clahe`: see `picture.fit`.
+    (<= 50 and >= 60 are taken); None leaves none out. `clahe`: see `picture.read_frames`.
 
     Raises ValueError for an option that is unknown, DataError for a table that is not CheXpert's.
     """
@@ -73,8 +73,7 @@ def list_chexpert(
     rows = rows.assign(image=_images(root, table.parent, rows["image"]))
     factors = tuple(name for name in ("sex", "age_group") if name in rows)
     read = partial(read_frames, pad=True, clahe=clahe)
-    where, rows = tuple(rows.index), rows.reset_index(drop=True)
-    return Manifest(rows, where, (root,), read=read, factors=factors)
+    return Manifest(rows, (root,), read=read, factors=factors)
 
 
 def _find(root: Path, name: str) -> Path:
