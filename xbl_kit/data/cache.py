@@ -8,8 +8,8 @@ from threading import Lock
 
 import numpy as np
 
-from xbl_kit.data.decode import Planes, decode, twins
-from xbl_kit.data.faults import DataError, Fault
+from xbl_kit.data.decode import Planes, decode, picture_faults
+from xbl_kit.data.faults import DataError
 from xbl_kit.data.manifest import Manifest
 from xbl_kit.storage import cache_folder, load_json, write_json, write_whole
 
@@ -63,8 +63,7 @@ def _decode(manifest: Manifest, shape: tuple[int, ...], pictures: Path, record: 
                     file.seek(row * images.nbytes)
                     file.write(images)
 
-            hashes, unreadable = decode(manifest, shape[-1], take)
-        found = {"hashes": hashes, "unreadable": unreadable}
+            found = decode(manifest, shape[-1], take)
         write_json(record, found)
         _refuse(manifest, found)
 
@@ -77,6 +76,5 @@ def _decode(manifest: Manifest, shape: tuple[int, ...], pictures: Path, record: 
 
 def _refuse(manifest: Manifest, found: dict) -> None:
     """Raise DataError where something is wrong with the pictures; twins by the labels of now."""
-    unreadable = [Fault(*fault) for fault in found["unreadable"]]
-    if faults := twins(manifest, found["hashes"]) + unreadable:
+    if faults := picture_faults(manifest, **found):
         raise DataError(*faults)

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 from scipy.fft import dctn
 
-from xbl_kit.data.decode import Planes, conflict, decode, in_parallel, likeness, twins
+from xbl_kit.data.decode import Planes, conflict, decode, in_parallel, likeness, picture_faults
 from xbl_kit.data.faults import Fault
 from xbl_kit.data.manifest import OLDEST, Manifest
 
@@ -37,11 +37,11 @@ def check(manifest: Manifest) -> list[Fault]:
     def take(row: int, images: Planes) -> None:
         looks[row] = _look(images[:, 0])
 
-    hashes, unreadable = decode(manifest, SMALL, take, leave={fault.row for fault in lost})
-    faults += lost + twins(manifest, hashes)
+    found = decode(manifest, SMALL, take, leave={fault.row for fault in lost})
+    faults += lost + picture_faults(manifest, **found)
     for fault in faults:
         looks.pop(fault.row, None)
-    return faults + unreadable + lookalikes(manifest, looks)
+    return faults + lookalikes(manifest, looks)
 
 
 def file_faults(manifest: Manifest) -> list[Fault]:

@@ -84,37 +84,34 @@ def cell_counts(per_class: int, tables: Tables) -> Int[np.ndarray, "..."]:
     return counts
 
 
-def sample_rows(
-    data: Dataset, pool: Rows, per_class: int, tables: Tables, *, seed: int = 0
-) -> Rows:
+def sample_rows(data: Dataset, pool: Rows, per_class: int, bias: Tables, *, seed: int = 0) -> Rows:
     """Rows of `pool`, drawn without repetition, in exactly the wanted cell counts; shuffled.
 
     Raises ValueError naming the first cell that has too few images.
     """
     generator = torch.Generator().manual_seed(seed)
-    cells, drawn = _cells(data, pool, tables), []
-    for cell, count in np.ndenumerate(cell_counts(per_class, tables)):
+    cells, drawn = _cells(data, pool, bias), []
+    for cell, count in np.ndenumerate(cell_counts(per_class, bias)):
         rows = pool[(cells == torch.tensor(cell)[:, None]).all(dim=0)]
         if len(rows) < count:
-            raise ValueError(f"{_name(data, tables, cell)}: {len(rows)} images, {count} are wanted")
+            raise ValueError(f"{_name(data, bias, cell)}: {len(rows)} images, {count} are wanted")
         drawn.append(rows[torch.randperm(len(rows), generator=generator)[:count]])
     rows = torch.cat(drawn)
     return rows[torch.randperm(len(rows), generator=generator)]
 
 
-def most_per_class(data: Dataset, pool: Rows, tables: Tables) -> int:
+def most_per_class(data: Dataset, pool: Rows, bias: Tables) -> int:
     """The largest `per_class` that `sample_rows` can draw from `pool`.
 
     Raises ValueError naming a cell without an image where that is 0.
     """
-    have = _counts(data, pool, tables)
-    share = cell_counts(10**6, tables) / 10**6
-    used = share > 0
-    most = int(((have + 1)[used] / share[used]).min())  # rounding spares a cell one
+    have = _counts(data, pool, bias)
+    share = cell_counts(10**6, bias) / 10**6
+    most = int(((have + 1) / share.clip(1e-9)).min())  # rounding spares a cell one
     for per_class in range(most, 0, -1):
-        if (cell_counts(per_class, tables) <= have).all():
+        if (cell_counts(per_class, bias) <= have).all():
             return per_class
-    name = _name(data, tables, np.argwhere(cell_counts(1, tables) > have)[0].tolist())
+    name = _name(data, bias, np.argwhere(cell_counts(1, bias) > have)[0].tolist())
     raise ValueError(f"{name}: no image among {len(pool)}, at least one is wanted")
 
 
@@ -176,8 +173,7 @@ def split_patients(data: Dataset, fractions: Mapping[str, float], *, seed: int =
 
 
 def _given_splits(data: Dataset, rows: Rows, names: list[str]) -> Splits:
-    given = data.split[rows.numpy()]
-    splits = {name: rows[torch.from_numpy(given == name)] for name in names}
+    splits = {name: rows[torch.from_numpy(data.split[rows.numpy()] == name)] for name in names}
     for one, other in combinations(names, 2):
         if len(both := np.intersect1d(data.patient[splits[one]], data.patient[splits[other]])):
             found = f"has images in {one} and in {other} ({len(both)} patients do)"

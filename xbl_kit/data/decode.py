@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import numpy as np
@@ -29,13 +29,12 @@ def in_parallel(work: Callable[[int], object], n: int, title: str) -> list:
     return [each for of_task in found for each in of_task]
 
 
-def decode(
-    manifest: Manifest, size: int, take: Taker, *, leave: Collection[int] = ()
-) -> tuple[list[str], list[Fault]]:
+def decode(manifest: Manifest, size: int, take: Taker, *, leave: Collection[int] = ()) -> dict:
     """Give `take(row, images)` of each row the images of its file, and its mask as a second plane.
 
     Masks are 0 or 1. Rows in `leave` are left alone. `take` is called by several threads.
-    Returns a hash of each row's image file, "" where image or mask cannot be read, and why not.
+    Returns "hashes", one of each row's image file, "" where image or mask cannot be read, and as
+    "unreadable" the faults of those that cannot.
     """
     files, faults = manifest.files().to_numpy(), []
 
@@ -53,14 +52,14 @@ def decode(
         with image.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
-    found = in_parallel(work, len(manifest), "decoding")
-    return found, sorted(faults, key=lambda fault: fault.row)
+    hashes = in_parallel(work, len(manifest), "decoding")
+    return {"hashes": hashes, "unreadable": sorted(faults, key=lambda fault: fault.row)}
 
 
-def twins(manifest: Manifest, hashes: Sequence[str]) -> list[Fault]:
-    """The same picture, byte for byte, in two rows; the second is at fault, both in a conflict.
+def picture_faults(manifest: Manifest, *, hashes: list[str], unreadable: list) -> list[Fault]:
+    """What is wrong by what `decode` has found, or by a record of it.
 
-    `hashes` are those of `decode`.
+    Of the same picture, byte for byte, in two rows the second is at fault, and in a conflict both.
     """
     first: dict[str, int] = {}
     faults = []
@@ -70,7 +69,7 @@ def twins(manifest: Manifest, hashes: Sequence[str]) -> list[Fault]:
             yet = conflict(manifest, row, other)
             pairs = [(row, other), (other, row)] if yet else [(row, other)]
             faults += [likeness(manifest, *pair, "the same picture as", yet) for pair in pairs]
-    return faults
+    return faults + [Fault(*fault) for fault in unreadable]
 
 
 def conflict(manifest: Manifest, row: int, other: int) -> str:

@@ -72,12 +72,11 @@ def describe_data(
     `options` are those of `list_images`, or of data that are made. `out` gets bias.png and
     data-card.md. Raises what `open_dataset` raises.
     """
-    name = kind
     if kind in LISTED:
         manifest = list_images(kind, root, target=target, **options)
         name, rows = manifest.roots[0].name, with_pictures(manifest)
     else:
-        rows = table_of(open_dataset(kind, root, **options))
+        name, rows = kind, table_of(open_dataset(kind, root, **options))
         if target not in rows:
             raise ValueError(f"data {kind!r} have no column {target!r}, but {', '.join(rows)}")
     bias = bias_table(rows, target)
@@ -152,12 +151,10 @@ def examined(rows: pd.DataFrame, target: str) -> dict[str, pd.Series]:
     found = {}
     for name in rows.columns.difference([*RESERVED, target], sort=False):
         column = rows[name][rows[name] != ""]
-        if column.nunique() > MOST_LEVELS:
-            number = pd.to_numeric(column, errors="coerce")
-            if number.isna().any():
-                continue
+        number = pd.to_numeric(column, errors="coerce")
+        if column.nunique() > MOST_LEVELS and number.notna().all():
             column = pd.qcut(number.rank(method="first"), 4, labels=QUARTERS).astype(str)
-        if column.nunique() > 1:
+        if 1 < column.nunique() <= MOST_LEVELS:
             found[name] = column
     return found
 
@@ -177,10 +174,9 @@ def bias_table(rows: pd.DataFrame, target: str, *, seed: int = 0) -> pd.DataFram
         if not label.any():
             continue
         k, n = label.max() + 1, level.max() + 1
-        v, *null = (
-            association(np.bincount(n * each + level, minlength=k * n).reshape(k, n))
-            for each in chain([label], (generator.permutation(label) for _ in range(PERMUTATIONS)))
-        )
+        labels = chain([label], (generator.permutation(label) for _ in range(PERMUTATIONS)))
+        cells = (np.bincount(n * each + level, minlength=k * n).reshape(k, n) for each in labels)
+        v, *null = map(association, cells)
         nats = mutual_info_score(label, level)
         share = nats / mutual_info_score(label, label)
         found[name] = (n, trained - len(level), v, np.quantile(null, 0.95), nats, share)
@@ -199,10 +195,9 @@ def leaks(rows: pd.DataFrame, target: str) -> list[str]:
     if "patient" not in rows:
         return ["No patients are named: each image counts as its own, and splits may share some."]
     patients = rows.groupby("patient")
-    several = (patients[target].nunique() > 1).sum()
     found = [
         f"{len(patients)} patients have {len(rows)} images, {patients.size().max()} at most.",
-        f"{several} patients have images of several labels.",
+        f"{(patients[target].nunique() > 1).sum()} patients have images of several labels.",
     ]
     if "split" in rows:
         across = (rows[rows["split"] != ""].groupby("patient")["split"].nunique() > 1).sum()

@@ -83,29 +83,26 @@ def select(
     kind of data says.
     Raises DataError for a column or a value that is not there.
     """
-    rows, what = manifest.rows, ""
+    rows, named, what = manifest.rows, dict.fromkeys(confounders or ()), ""
     free = [column for column in rows if column not in RESERVED]
+    kept = rows[rows[target].isin(labels)] if labels and target in rows else rows
+    levels = kept[free].nunique() - (kept[free] == "").any()  # without "", not known
     if rows.empty:
         what = "no images"
-    elif target in (confounders or ()):
+    elif target in named:
         what = f"column {target!r} is the label, not a confounder"
-    elif no := [column for column in (target, *(confounders or ())) if column not in free]:
+    elif no := [column for column in (target, *named) if column not in free]:
         what = f"no column {no[0]!r}, expected one of {some(free, meant=no[0])}"
     elif mask_region and "mask" not in rows:
         what = f"mask_region is {mask_region!r}, but there is no column 'mask'"
     elif no := [label for label in labels if label not in set(rows[target])]:
         what = f"no {target} {no[0]!r}, found {some(sorted(set(rows[target])), meant=no[0])}"
+    elif few := [column for column in named if levels[column] < 2]:
+        what = f"confounder {few[0]!r} has {levels[few[0]]} value, expected 2 or more"
     if what:
         raise DataError(manifest.fault(what))
-    rows = rows[rows[target].isin(labels)] if labels else rows
-    free = [column for column in manifest.factors or free if column != target]
-    columns = free if confounders is None else confounders
-    levels = {column: len(set(rows[column]) - {""}) for column in columns}
     if confounders is None:
-        levels = {column: n for column, n in levels.items() if 2 <= n <= MOST_LEVELS}
-    for column, n in levels.items():
-        if n < 2:
-            what = f"confounder {column!r} has {n} value, expected 2 or more"
-            raise DataError(manifest.fault(what))
-    chosen = {"target": target, "labels": tuple(labels), "factors": tuple(levels)}
-    return replace(manifest, rows=rows, region=mask_region or manifest.region, **chosen)
+        usual = [column for column in manifest.factors or free if column != target]
+        named = [column for column in usual if 2 <= levels[column] <= MOST_LEVELS]
+    chosen = {"target": target, "labels": tuple(labels), "factors": tuple(named)}
+    return replace(manifest, rows=kept, region=mask_region or manifest.region, **chosen)

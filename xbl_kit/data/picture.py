@@ -4,13 +4,12 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, UInt8
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from xbl_kit.data.dicom import dicom_size, is_dicom, read_dicom
 from xbl_kit.data.faults import DataError, Fault
 
 MODES = ("1", "L", "LA", "P", "RGB", "RGBA")  # those with 8 bits a channel
-ORIENTATION = 0x0112  # EXIF
 PROPORTIONS = 0.02  # by how much a mask's width to height may differ from its image's
 
 
@@ -99,7 +98,7 @@ def _unusable(picture: Image.Image) -> str | None:
         return f"too large a picture: {picture.width} x {picture.height} pixels"
     if getattr(picture, "n_frames", 1) > 1:
         return f"{picture.n_frames} pictures in one file, expected one"
-    if (turn := picture.getexif().get(ORIENTATION, 1)) != 1:
+    if (turn := picture.getexif().get(ExifTags.Base.Orientation, 1)) != 1:
         return f"stored turned or mirrored (EXIF orientation {turn}), expected upright"
     if picture.has_transparency_data and picture.convert("RGBA").getextrema()[3][0] < 255:
         return "transparent pixels, expected none"

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from xbl_kit.data.faults import DataError, Fault, one_of
-from xbl_kit.data.manifest import Manifest
+from xbl_kit.data.manifest import OLDEST, Manifest
 from xbl_kit.data.picture import read_frames
 from xbl_kit.data.readers.text_table import read_text_table
 
@@ -19,7 +19,6 @@ FINDINGS = ("No Finding", *MEDIASTINUM, *LUNG, *PLEURA, "Fracture", "Support Dev
 VIEWS = ("AP", "PA", "LL", "RL", "lateral")
 UNCERTAIN = {"drop": "", "zeros": "no", "ones": "yes", "multiclass": "uncertain"}
 UNMENTIONED = {"drop": "", "zeros": "no"}
-OLDEST = 120
 WHOLE = {"1.0": "1", "0.0": "0", "-1.0": "-1"}  # how findings are printed, and read here
 CELLS = {
     "Age": (f"0 to {OLDEST}", ""),
