@@ -666,7 +666,7 @@ SLIPS = [("Pneumonia", "Pnuemonia"), ("Lung_Opacity", "Lung_Opcity"), ("COVID", 
 def _labelled(counts: dict[str, int], **options) -> Manifest:
     labels = [name for name, n in counts.items() for _ in range(n)]
     where = [str(i) for i in range(len(labels))]
-    return Manifest(pd.DataFrame({"label": labels}), where, (Path(),), **options)
+    return Manifest(pd.DataFrame({"label": labels}, where), (Path(),), **options)
 
 
 @pytest.mark.parametrize("counts", SOUND)
@@ -685,8 +685,8 @@ def test_a_slip_is_found_unless_the_labels_are_named(right, wrong):
 @pytest.mark.parametrize("ages", ["30 30.5 1-5 80+ <5 0 120", "young old young", "045Y 006M 001D"])
 def test_ages_in_years_ranges_or_words_are_sound(ages):
     values = ages.split()
-    rows = pd.DataFrame({"label": ["a", "b", *values][: len(values)], "Age": values})
-    assert row_faults(Manifest(rows, values, (Path(),))) == []
+    rows = pd.DataFrame({"label": ["a", "b", *values][: len(values)], "Age": values}, values)
+    assert row_faults(Manifest(rows, (Path(),))) == []
 
 
 def test_the_real_chest_x_rays_have_no_fault(cxr):

@@ -93,7 +93,7 @@ def test_the_defaults_are_the_task_with_sex_and_age(tmp_path):
     assert listing.rows["Edema"].tolist() == ["", "", "yes", "no", ""]
     assert "Pleural Effusion" not in listing.rows, "it is the label, and no confounder of itself"
     table = tmp_path / SMALL / "train.csv"
-    assert listing.where == tuple(f"{table}, line {1 + number}" for number in (1, 2, 5, 6, 10))
+    assert list(listing.rows.index) == [f"{table}, line {1 + n}" for n in (1, 2, 5, 6, 10)]
     assert listing.read.keywords == {"pad": True, "clahe": True}
 
 
@@ -130,8 +130,8 @@ def test_uncertain_and_unmentioned_labels(tmp_path, uncertain, unmentioned, labe
     listing = list_chexpert(tmp_path, uncertain=uncertain, unmentioned=unmentioned)
     assert dict(zip(_patients(listing), listing.rows["label"], strict=True)) == labels
     edema = {"drop": "", "zeros": "no", "ones": "yes", "multiclass": "uncertain"}[uncertain]
-    assert listing.rows["Edema"][1] == edema, "the other findings count alike"
-    assert listing.rows["Edema"][0] == ("no" if unmentioned == "zeros" else "")
+    assert listing.rows["Edema"].iloc[1] == edema, "the other findings count alike"
+    assert listing.rows["Edema"].iloc[0] == ("no" if unmentioned == "zeros" else "")
 
 
 def test_views(tmp_path):
@@ -311,7 +311,7 @@ def test_blank_lines_do_not_shift_the_lines_that_are_named(tmp_path):
     file = tmp_path / SMALL / "train.csv"
     first, *lines = file.read_text().splitlines()
     file.write_text("\n".join([first, "", *lines]))
-    places = [where.rpartition(" ")[2] for where in list_chexpert(tmp_path).where]
+    places = [where.rpartition(" ")[2] for where in list_chexpert(tmp_path).rows.index]
     assert places == ["3", "4", "7", "8", "12"]
 
 

@@ -367,7 +367,7 @@ def test_sites_sessions_and_equal_names_of_patients(tmp_path, site):
         assert rows["age"].tolist() == ["30", "", "89+", "", "", ""]
         people = ["nako/sub-01", "nako/sub-02", "nako/sub-03"]
         assert rows["patient"].tolist() == [*people, "ukb/sub-01", "ukb/sub-01", "ukb/sub-02"]
-        assert listing.where[5].endswith("ukb/participants.tsv, line 3")
+        assert rows.index[5].endswith("ukb/participants.tsv, line 3")
         data = open_dataset("mri", root, target="site", size=16, confounders=["sex"])
         assert data.label.tolist() == [0, 0, 0, 1, 1, 1]
         assert len(data.patient.unique()) == 5
@@ -378,8 +378,8 @@ def test_sites_sessions_and_equal_names_of_patients(tmp_path, site):
 def test_lines_without_a_value_are_passed_over(tmp_path):
     site = _site(tmp_path / "a", "participant_id , sex\n\n,\nsub-01 , F\n , \n", *_names([1]))
     listing = list_mri(site)
-    assert listing.rows["patient"].tolist() == ["a/sub-01"] and listing.rows["sex"][0] == "F"
-    assert listing.where[0].endswith("participants.tsv, line 4")
+    assert listing.rows["patient"].tolist() == ["a/sub-01"] and listing.rows["sex"].iloc[0] == "F"
+    assert listing.rows.index[0].endswith("participants.tsv, line 4")
 
 
 def test_the_listing_opens_no_volume(site):

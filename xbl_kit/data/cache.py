@@ -1,25 +1,22 @@
 """The pictures of a manifest, decoded once, then read from a file that is mapped into memory."""
 
 import hashlib
-import json
 from functools import partial
+from math import prod
 from pathlib import Path
 from threading import Lock
 
 import numpy as np
-from jaxtyping import UInt8
 
-from xbl_kit.data.decode import Planes, decode, twins
-from xbl_kit.data.faults import DataError, Fault
+from xbl_kit.data.decode import Planes, decode, picture_faults
+from xbl_kit.data.faults import DataError
 from xbl_kit.data.manifest import Manifest
-from xbl_kit.storage import cache_folder, write_whole
+from xbl_kit.storage import cache_folder, load_json, write_json, write_whole
 
-FORMAT = 2  # another number makes all caches anew
+FORMAT = 3  # another number makes all caches anew
 
 
-def decoded(
-    manifest: Manifest, size: int, *, skip_faulty: bool = False
-) -> tuple[Manifest, UInt8[np.ndarray, "n planes size size"]]:
+def decoded(manifest: Manifest, size: int, *, skip_faulty: bool = False) -> tuple[Manifest, Planes]:
     """The rows of a manifest and their pictures, mapped read-only: images, then masks of 0 and 1.
 
     Every file is decoded once, in a pass that also finds the faults and hashes the contents; the
@@ -31,30 +28,30 @@ def decoded(
     """
     pictures = cache_folder() / "images" / f"{_key(manifest, size)}.pixels"
     record = pictures.with_suffix(".json")
+    shape = (len(manifest) * manifest.frames, manifest.files().shape[1], size, size)
     try:
-        if skip_faulty and record.exists():
-            _refuse(manifest, json.loads(record.read_text(encoding="utf-8")))
+        if skip_faulty and (found := load_json(record)):
+            _refuse(manifest, found)
         if not pictures.exists():
-            _decode(manifest, size, pictures, record)
+            _decode(manifest, shape, pictures, record)
     except DataError as error:
         if not skip_faulty:
             raise
         return decoded(manifest.without(error.faults), size, skip_faulty=True)
-    shape = (-1, 1 + ("mask" in manifest.rows), size, size)
-    return manifest, np.memmap(pictures, np.uint8, "r").reshape(shape)
+    return manifest, np.memmap(pictures, np.uint8, "r", shape=shape)
 
 
 def _key(manifest: Manifest, size: int) -> str:
     """A hash of what the files are known by, and of the way they are read."""
-    read = manifest.read if isinstance(manifest.read, partial) else partial(manifest.read)
+    read = partial(manifest.read)  # of a partial: its function, with its options
     key = [FORMAT, size, read.func.__name__, sorted(read.keywords.items())]
-    for path in (Path(path).absolute() for paths in manifest.files().values() for path in paths):
+    for path in (Path(path).absolute() for path in manifest.files().to_numpy().flat):
         seen = path.stat()
         key += [str(path), seen.st_size, seen.st_mtime_ns]
     return hashlib.sha256(repr(key).encode()).hexdigest()
 
 
-def _decode(manifest: Manifest, size: int, pictures: Path, record: Path) -> None:
+def _decode(manifest: Manifest, shape: tuple[int, ...], pictures: Path, record: Path) -> None:
     """Write the pictures, if none has a fault, and in any case the record of what was found."""
     lock = Lock()
 
@@ -66,22 +63,18 @@ def _decode(manifest: Manifest, size: int, pictures: Path, record: Path) -> None
                     file.seek(row * images.nbytes)
                     file.write(images)
 
-            hashes, unreadable = decode(manifest, size, take)
-        found = {"hashes": hashes, "unreadable": unreadable}
-        write_whole(record, lambda path: path.write_text(json.dumps(found), encoding="utf-8"))
+            found = decode(manifest, shape[-1], take)
+        write_json(record, found)
         _refuse(manifest, found)
 
     try:
         write_whole(pictures, write)
     except OSError as error:
-        planes = len(manifest) * manifest.frames * (1 + ("mask" in manifest.rows))
-        need = f"decoded images need {planes * size**2 / 1e6:,.0f} MB, XBL_KIT_CACHE says where"
-        what = f"{error.strerror}; {need}"
-        raise OSError(error.errno, what, str(pictures.parent)) from None
+        need = f"decoded images need {prod(shape) / 1e6:,.0f} MB, XBL_KIT_CACHE says where"
+        raise OSError(error.errno, f"{error.strerror}; {need}", str(pictures.parent)) from None
 
 
 def _refuse(manifest: Manifest, found: dict) -> None:
     """Raise DataError where something is wrong with the pictures; twins by the labels of now."""
-    unreadable = [Fault(*fault) for fault in found["unreadable"]]
-    if faults := twins(manifest, found["hashes"]) + unreadable:
+    if faults := picture_faults(manifest, **found):
         raise DataError(*faults)

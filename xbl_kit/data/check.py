@@ -12,16 +12,16 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 from scipy.fft import dctn
 
-from xbl_kit.data.decode import Planes, conflict, decode, in_parallel, likeness, twins
+from xbl_kit.data.decode import Planes, conflict, decode, in_parallel, likeness, picture_faults
 from xbl_kit.data.faults import Fault
 from xbl_kit.data.manifest import OLDEST, Manifest
 
 ALLOWED = {"split": ("train", "val", "test"), "counter": ("0", "1")}
 NOT_A_VALUE = ("", "nan", "null", "n/a", "#n/a", "<na>")
 OF_A_PATIENT = ("split", "sex", "gender")  # columns with one value a patient
-AGE = re.compile(r"[<>]?(\d+\.?\d*)(?:-(\d+\.?\d*)|\+)?")  # 30, 30.5, 1-5, 80+, <5
+AGE = r"^[<>]?(\d+\.?\d*)(?:-(\d+\.?\d*)|\+)?$"  # 30, 30.5, 1-5, 80+, <5
 SIMILAR = 0.8  # of the letters of a mistyped word are those of the right one
-SHORTEST = 4  # letters of a word in which a slip can be told from another word
+WORD = re.compile(r"[^\W\d_]{4,}")  # long enough to tell a slip from another word
 RARE, RARER = 0.005, 5  # a slip is as rare among the rows, and so much rarer than the right word
 
 SMALL, COARSE = 32, 16  # px, and frequencies a side that are kept of as many
@@ -37,19 +37,19 @@ def check(manifest: Manifest) -> list[Fault]:
     def take(row: int, images: Planes) -> None:
         looks[row] = _look(images[:, 0])
 
-    hashes, unreadable = decode(manifest, SMALL, take, leave={fault.row for fault in lost})
-    faults += lost + twins(manifest, hashes)
+    found = decode(manifest, SMALL, take, leave={fault.row for fault in lost})
+    faults += lost + picture_faults(manifest, **found)
     for fault in faults:
         looks.pop(fault.row, None)
-    return faults + unreadable + lookalikes(manifest, looks)
+    return faults + lookalikes(manifest, looks)
 
 
 def file_faults(manifest: Manifest) -> list[Fault]:
     """Files that are not there, not below a root, or that hold nothing; none is opened."""
-    files, roots = manifest.files().items(), [root.resolve() for root in manifest.roots]
+    files, roots = manifest.files().to_dict("list"), [root.resolve() for root in manifest.roots]
 
     def find(row: int) -> list[Fault]:
-        found = [(name, _of_no_use(paths[row], roots)) for name, paths in files]
+        found = [(name, _of_no_use(paths[row], roots)) for name, paths in files.items()]
         return [manifest.fault(f"{name} {what}", row) for name, what in found if what]
 
     return [fault for each in in_parallel(find, len(manifest), "finding files") for fault in each]
@@ -60,7 +60,7 @@ def _of_no_use(path: str, roots: list[Path]) -> str:
     if not path:
         return "is '', expected a path"
     try:
-        real = Path(path).resolve(strict=True)
+        real = Path(os.path.realpath(path, strict=True))
         if not any(real.is_relative_to(root) for root in roots):
             return f"{path}: leads out of {roots[0]}"
         if not real.is_file():
@@ -68,12 +68,10 @@ def _of_no_use(path: str, roots: list[Path]) -> str:
         if not os.access(real, os.R_OK):
             return f"{path}: cannot be read ({os.strerror(errno.EACCES)})"
         return "" if real.stat().st_size else f"{path}: empty file"
-    except FileNotFoundError:
+    except OSError as error:
         slashes = ", folders are separated by /" if "\\" in path else ""
-        return f"{path}: no such file{slashes}"
-    except (OSError, RuntimeError) as error:  # RuntimeError: a loop, before Python 3.13
-        loop = isinstance(error, RuntimeError) or error.errno == errno.ELOOP
-        return f"{path}: {'a loop of links' if loop else f'cannot be read ({error.strerror})'}"
+        known = {errno.ENOENT: f"no such file{slashes}", errno.ELOOP: "a loop of links"}
+        return f"{path}: {known.get(error.errno, f'cannot be read ({error.strerror})')}"
 
 
 def row_faults(manifest: Manifest) -> list[Fault]:
@@ -96,17 +94,14 @@ def _values(manifest: Manifest) -> Iterator[tuple[int, str]]:
 
 
 def _known(column: str, value: str) -> bool:
-    allowed = ALLOWED.get(column)
-    return value in allowed if allowed else value.lower() not in NOT_A_VALUE
+    return value in ALLOWED[column] if column in ALLOWED else value.lower() not in NOT_A_VALUE
 
 
 def _spellings(manifest: Manifest) -> Iterator[tuple[int, str]]:
     """One name in two spellings: the rarer one is at fault."""
     for column in (manifest.target, *manifest.factors):
         counts = Counter(filter(str.strip, manifest.rows[column]))
-        usual: dict[str, str] = {}
-        for value, _ in counts.most_common():
-            usual.setdefault(_letters(value), value)
+        usual = {_letters(value): value for value, _ in reversed(counts.most_common())}
         for row, value in enumerate(manifest.rows[column]):
             right = usual.get(_letters(value), value)
             if right != value and value == value.strip():
@@ -126,10 +121,8 @@ def _slips(manifest: Manifest) -> Iterator[tuple[int, str]]:
         frequent = [other for other in counts if n <= most and RARER * n <= counts[other]]
         for meant in [other for other in frequent if _mistyped(value, other)][-1:]:
             rows = "no other row" if n == 1 else f"only {n} rows"
-            what = (
-                f"{manifest.target} is {value!r}, which {rows} of {len(labels)} has"
-                f"; did you mean {meant!r}? If not, name the labels you want"
-            )
+            ask = f"did you mean {meant!r}? If not, name the labels you want"
+            what = f"{manifest.target} is {value!r}, which {rows} of {len(labels)} has; {ask}"
             yield from ((row, what) for row in np.flatnonzero(labels == value).tolist())
 
 
@@ -137,25 +130,23 @@ def _mistyped(value: str, right: str) -> bool:
     """Whether one long word of `value` is a slip of that of `right`; numbers and grades are not."""
     ours, theirs = (re.findall(r"[^\W_]+", text.casefold()) for text in (value, right))
     pairs = [pair for pair in zip(ours, theirs, strict=False) if pair[0] != pair[1]]
-    if len(ours) != len(theirs) or len(pairs) != 1:
+    if len(ours) != len(theirs) or len(pairs) != 1 or not all(map(WORD.fullmatch, pairs[0])):
         return False
     one, other = pairs[0]
-    words = one.isalpha() and other.isalpha() and min(len(one), len(other)) >= SHORTEST
     # "atypical" is no slip of "typical", nor "abnormal" of "normal".
     near = abs(len(one) - len(other)) <= 1 and not one.endswith(other)
-    return words and near and SequenceMatcher(None, one, other).ratio() >= SIMILAR
+    return near and SequenceMatcher(None, one, other).ratio() >= SIMILAR
 
 
 def _ages(manifest: Manifest) -> Iterator[tuple[int, str]]:
     """Ages that are no age, where most are numbers of years or ranges such as 1-5."""
-    for column in (name for name in manifest.rows if name.strip().casefold() == "age"):
-        filled = [(row, value) for row, value in enumerate(manifest.rows[column]) if value]
-        found = [AGE.fullmatch(value.strip()) for _, value in filled]
-        if 2 * sum(map(bool, found)) <= len(filled):
-            continue
-        for (row, value), age in zip(filled, found, strict=True):
-            if not age or any(float(years) > OLDEST for years in age.groups() if years):
-                yield row, f"{column} is {value!r}, expected years from 0 to {OLDEST} or nothing"
+    rows = manifest.rows.reset_index(drop=True)
+    for column in (name for name in rows if name.strip().casefold() == "age"):
+        filled = rows[column][rows[column] != ""]
+        years = filled.str.strip().str.extract(AGE).astype(float)
+        wrong = filled[years[0].isna() | (years > OLDEST).any(axis=1)]
+        for row, value in wrong.items() if 2 * years[0].count() > len(filled) else ():
+            yield row, f"{column} is {value!r}, expected years from 0 to {OLDEST} or nothing"
 
 
 def _patients(manifest: Manifest) -> Iterator[tuple[int, str]]:
@@ -164,17 +155,16 @@ def _patients(manifest: Manifest) -> Iterator[tuple[int, str]]:
     for column in (name for name in rows if name.casefold() in OF_A_PATIENT and "patient" in rows):
         first: dict[str, tuple[int, str]] = {}
         for row, (patient, value) in enumerate(zip(rows["patient"], rows[column], strict=True)):
-            if not (_known("patient", patient) and _known(column, value)):
-                continue
-            other, known = first.setdefault(patient, (row, value))
-            if value != known:
-                what = f"patient {patient!r} has {column} {value!r}, yet {known!r} in "
-                yield row, what + manifest.other(other, beside=row)
+            if _known("patient", patient) and _known(column, value):
+                other, known = first.setdefault(patient, (row, value))
+                if value != known:
+                    what = f"patient {patient!r} has {column} {value!r}, yet {known!r} in "
+                    yield row, what + manifest.other(other, beside=row)
 
 
 def _lacking(manifest: Manifest, bad: set[int | None]) -> Iterator[str]:
     """A single class, or a split that lacks one, among the rows that are not `bad`."""
-    rows = manifest.rows.drop(index=list(bad))
+    rows = manifest.rows.iloc[np.delete(np.arange(len(manifest)), list(bad))]
     classes = sorted(set(rows[manifest.target]))
     if len(classes) == 1 and not manifest.labels:
         yield f"{manifest.target} is {classes[0]!r} in every row, expected 2 or more values"
@@ -200,7 +190,7 @@ def lookalikes(manifest: Manifest, looks: Mapping[int, Bool[np.ndarray, " bits"]
     `looks` holds what `_look` gives of each row that is compared.
     """
     rows = sorted(looks)
-    patient = manifest.rows.get("patient", manifest.rows.index)
+    patient = manifest.rows.get("patient", manifest.rows.index).to_numpy()
     faults = []
     for pair in _alike(np.array([looks[row] for row in rows])) if rows else ():
         one, two = (rows[i] for i in pair)

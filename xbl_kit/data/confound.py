@@ -1,6 +1,7 @@
 """Which images to draw, train and test on: wanted biases, exact counts, patients kept apart."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import reduce
 from itertools import combinations
 
 import numpy as np
@@ -13,6 +14,8 @@ from xbl_kit.data.faults import one_of
 
 FOLDS = 10
 
+Rows = Int[Tensor, " _"]
+Splits = dict[str, Rows]
 Tables = Mapping[str, np.ndarray]  # of each factor, P(level | class)
 Levels = Mapping[str, Sequence[str]]
 PerCell = Mapping[str, int | np.ndarray]
@@ -40,9 +43,7 @@ def inverted(probability: np.ndarray) -> np.ndarray:
     return (1 - probability) / (probability.shape[1] - 1)
 
 
-def measured(
-    data: Dataset, rows: Int[Tensor, " n"], factor: str, *, pseudocount: float = 0.0
-) -> np.ndarray:
+def measured(data: Dataset, rows: Rows, factor: str, *, pseudocount: float = 0.0) -> np.ndarray:
     """P(level | class) as counted in `rows`, (classes, levels), unknown levels left out.
 
     `pseudocount` images are added to every cell. Raises ValueError for a class without an image.
@@ -55,12 +56,12 @@ def measured(
     return counts / total
 
 
-def _cells(data: Dataset, rows: Int[Tensor, " n"], factors: Iterable[str]) -> Int[Tensor, "d n"]:
+def _cells(data: Dataset, rows: Rows, factors: Iterable[str]) -> Int[Tensor, "d _"]:
     """The cell of each row: its class, its level of factor 1, ..., with -1 for one not known."""
     return torch.stack([data.label[rows], *(data.confounders[factor][rows] for factor in factors)])
 
 
-def _counts(data: Dataset, rows: Int[Tensor, " n"], factors: Iterable[str]) -> np.ndarray:
+def _counts(data: Dataset, rows: Rows, factors: Iterable[str]) -> np.ndarray:
     """Rows in every cell, without those of unknown levels."""
     cells = _cells(data, rows, factors)
     counts = np.zeros((len(data.classes), *(len(data.levels[f]) for f in factors)), dtype=int)
@@ -68,57 +69,49 @@ def _counts(data: Dataset, rows: Int[Tensor, " n"], factors: Iterable[str]) -> n
     return counts
 
 
-def cell_counts(per_class: int, probabilities: Tables) -> Int[np.ndarray, "..."]:
+def cell_counts(per_class: int, tables: Tables) -> Int[np.ndarray, "..."]:
     """Images in every cell (class, level of factor 1, level of factor 2, ...), (k, l1, l2, ...).
 
     The factors, tables (k, l), are independent given the class. Every class gets exactly
     `per_class`; what rounding leaves over goes to the cells with the largest remainder.
     """
-    tables = list(probabilities.values())
-    joint = np.ones((len(tables[0]), 1))
-    for table in tables:
-        joint = (joint[:, :, None] * table[:, None]).reshape(len(table), -1)
-    counts = np.floor(joint * per_class + 1e-9).astype(int)
-    for row, target in zip(counts, joint * per_class, strict=True):
-        left = per_class - row.sum()
-        row[np.argsort(row - target, kind="stable")[:left]] += 1
-    return counts.reshape(len(joint), *(table.shape[1] for table in tables))
+    of_classes = zip(*tables.values(), strict=True)
+    wanted = per_class * np.array([reduce(np.multiply.outer, each) for each in of_classes])
+    counts = np.floor(wanted + 1e-9).astype(int)
+    for cells, exact in zip(counts, wanted, strict=True):
+        largest = np.argsort((cells - exact).ravel(), kind="stable")
+        cells.flat[largest[: per_class - cells.sum()]] += 1
+    return counts
 
 
-def sample_rows(
-    data: Dataset, pool: Int[Tensor, " n"], per_class: int, probabilities: Tables, *, seed: int = 0
-) -> Int[Tensor, " m"]:
+def sample_rows(data: Dataset, pool: Rows, per_class: int, bias: Tables, *, seed: int = 0) -> Rows:
     """Rows of `pool`, drawn without repetition, in exactly the wanted cell counts; shuffled.
 
     Raises ValueError naming the first cell that has too few images.
     """
-    counts = cell_counts(per_class, probabilities)
     generator = torch.Generator().manual_seed(seed)
-    cells, drawn = _cells(data, pool, probabilities), []
-    for cell, count in np.ndenumerate(counts):
+    cells, drawn = _cells(data, pool, bias), []
+    for cell, count in np.ndenumerate(cell_counts(per_class, bias)):
         rows = pool[(cells == torch.tensor(cell)[:, None]).all(dim=0)]
         if len(rows) < count:
-            name = _name(data, probabilities, cell)
-            raise ValueError(f"{name}: {len(rows)} images, {count} are wanted")
+            raise ValueError(f"{_name(data, bias, cell)}: {len(rows)} images, {count} are wanted")
         drawn.append(rows[torch.randperm(len(rows), generator=generator)[:count]])
     rows = torch.cat(drawn)
     return rows[torch.randperm(len(rows), generator=generator)]
 
 
-def most_per_class(data: Dataset, pool: Int[Tensor, " n"], probabilities: Tables) -> int:
+def most_per_class(data: Dataset, pool: Rows, bias: Tables) -> int:
     """The largest `per_class` that `sample_rows` can draw from `pool`.
 
     Raises ValueError naming a cell without an image where that is 0.
     """
-    have = _counts(data, pool, probabilities)
-    share = cell_counts(10**6, probabilities) / 10**6
-    used = share > 0
-    most = int(((have + 1)[used] / share[used]).min())  # rounding spares a cell one
+    have = _counts(data, pool, bias)
+    share = cell_counts(10**6, bias) / 10**6
+    most = int(((have + 1) / share.clip(1e-9)).min())  # rounding spares a cell one
     for per_class in range(most, 0, -1):
-        if (cell_counts(per_class, probabilities) <= have).all():
+        if (cell_counts(per_class, bias) <= have).all():
             return per_class
-    short = np.argwhere(cell_counts(1, probabilities) > have)[0].tolist()
-    name = _name(data, probabilities, short)
+    name = _name(data, bias, np.argwhere(cell_counts(1, bias) > have)[0].tolist())
     raise ValueError(f"{name}: no image among {len(pool)}, at least one is wanted")
 
 
@@ -149,9 +142,7 @@ def lay_out(
     return columns | {"split": np.tile(list(per_cell), cells.shape[1]).repeat(counts.T.ravel())}
 
 
-def split_patients(
-    data: Dataset, fractions: Mapping[str, float], *, seed: int = 0
-) -> dict[str, Int[Tensor, " n"]]:
+def split_patients(data: Dataset, fractions: Mapping[str, float], *, seed: int = 0) -> Splits:
     """Rows by split, no patient in two, each with about the same mix of labels.
 
     `fractions` are rounded to tenths. Rows marked `counter` are in no split, and neither are
@@ -181,18 +172,16 @@ def split_patients(
     return {name: rows[torch.from_numpy(part == i)] for i, name in enumerate(fractions)}
 
 
-def _given_splits(data: Dataset, rows: Tensor, names: list[str]) -> dict[str, Tensor]:
-    given = data.split[rows.numpy()]
-    splits = {name: rows[torch.from_numpy(given == name)] for name in names}
+def _given_splits(data: Dataset, rows: Rows, names: list[str]) -> Splits:
+    splits = {name: rows[torch.from_numpy(data.split[rows.numpy()] == name)] for name in names}
     for one, other in combinations(names, 2):
-        both = set(data.patient[splits[one]].tolist()) & set(data.patient[splits[other]].tolist())
-        if both:
+        if len(both := np.intersect1d(data.patient[splits[one]], data.patient[splits[other]])):
+            found = f"has images in {one} and in {other} ({len(both)} patients do)"
             raise ValueError(
-                f"patient number {min(both)} has images in {one} and in {other} "
-                f"({len(both)} patients do); expected each patient in one split"
+                f"patient number {both[0]} {found}; expected each patient in one split"
             )
     for name, rows_of in splits.items():
-        absent = set(range(len(data.classes))) - set(data.label[rows_of].tolist())
-        if absent:
-            raise ValueError(f"label {data.classes[min(absent)]!r} has no image in split {name!r}")
+        absent = np.setdiff1d(np.arange(len(data.classes)), data.label[rows_of])
+        if len(absent):
+            raise ValueError(f"label {data.classes[absent[0]]!r} has no image in split {name!r}")
     return splits

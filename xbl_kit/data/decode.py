@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import numpy as np
@@ -23,75 +23,66 @@ Taker = Callable[[int, Planes], object]
 def in_parallel(work: Callable[[int], object], n: int, title: str) -> list:
     """`work(row)` of n rows, in order, by threads, with a bar; an error ends the rest."""
     step = n // TASKS + 1
-    tasks = [range(start, min(start + step, n)) for start in range(0, n, step)]
+    tasks = [range(n)[start : start + step] for start in range(0, n, step)]
     bar = {"desc": title, "unit": "file", "unit_scale": step, "disable": None}
     found = thread_map(lambda rows: [work(r) for r in rows], tasks, max_workers=WORKERS, **bar)
     return [each for of_task in found for each in of_task]
 
 
-def decode(
-    manifest: Manifest, size: int, take: Taker, *, leave: Collection[int | None] = ()
-) -> tuple[list[str], list[Fault]]:
+def decode(manifest: Manifest, size: int, take: Taker, *, leave: Collection[int] = ()) -> dict:
     """Give `take(row, images)` of each row the images of its file, and its mask as a second plane.
 
     Masks are 0 or 1. Rows in `leave` are left alone. `take` is called by several threads.
-    Returns the hashes of each row's image and mask, with a space between them, "" where one cannot
-    be read, and why it cannot be.
+    Returns "hashes", one of each row's image file, "" where image or mask cannot be read, and as
+    "unreadable" the faults of those that cannot.
     """
-    columns = manifest.files().values()
-    faults: list[Fault] = []
+    files, faults = manifest.files().to_numpy(), []
 
     def work(row: int) -> str:
         if row in leave:
             return ""
-        image, *masks = files = [Path(paths[row]) for paths in columns]
+        image, *masks = map(Path, files[row])
         try:
             planes = [manifest.read(image, size)]
             planes += [read_mask(mask, size, image)[None] for mask in masks]
-            hashes = [_hash(file) for file in files]
         except DataError as error:
             faults.extend(fault._replace(row=row) for fault in error.faults)
             return ""
         take(row, np.stack(planes, axis=1))
-        return " ".join(hashes)
+        with image.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
-    found = in_parallel(work, len(manifest), "decoding")
-    return found, sorted(faults, key=lambda fault: fault.row)
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:32]
+    hashes = in_parallel(work, len(manifest), "decoding")
+    return {"hashes": hashes, "unreadable": sorted(faults, key=lambda fault: fault.row)}
 
 
-def twins(manifest: Manifest, hashes: Sequence[str]) -> list[Fault]:
-    """The same picture, byte for byte, in two rows; the second is at fault, both in a conflict.
+def picture_faults(manifest: Manifest, *, hashes: list[str], unreadable: list) -> list[Fault]:
+    """What is wrong by what `decode` has found, or by a record of it.
 
-    `hashes` are those of `decode`.
+    Of the same picture, byte for byte, in two rows the second is at fault, and in a conflict both.
     """
     first: dict[str, int] = {}
     faults = []
     for row, found in enumerate(hashes):
-        other = first.setdefault(found.partition(" ")[0], row)
+        other = first.setdefault(found, row)
         if found and other != row:
             yet = conflict(manifest, row, other)
             pairs = [(row, other), (other, row)] if yet else [(row, other)]
             faults += [likeness(manifest, *pair, "the same picture as", yet) for pair in pairs]
-    return faults
+    return faults + [Fault(*fault) for fault in unreadable]
 
 
 def conflict(manifest: Manifest, row: int, other: int) -> str:
     """In what two rows with one picture contradict each other, "" where they do not."""
-    for column in (manifest.target, "split"):
-        if column in manifest.rows:
-            one, two = manifest.rows[column][[row, other]]
-            if one != two:
-                return f", yet {column} is {one!r} and {two!r}"
+    rows = manifest.rows.iloc[[row, other]].filter([manifest.target, "split"])
+    for column, (one, two) in rows.items():
+        if one != two:
+            return f", yet {column} is {one!r} and {two!r}"
     return ""
 
 
 def likeness(manifest: Manifest, row: int, other: int, words: str, yet: str) -> Fault:
     """A fault of a row for what its picture is to that of another."""
-    where, image = manifest.where[row], manifest.rows["image"][row]
+    where, image = manifest.rows.index[row], manifest.rows["image"].iloc[row]
     where = where if image.endswith(where) else f"{where} ({image})"
     return Fault(where, f"{words} {manifest.other(other, beside=row)}{yet}", row)

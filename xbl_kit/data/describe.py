@@ -1,7 +1,8 @@
 """What a data set tells of itself before training: counts, biases beside chance, what leaks."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from platform import python_version
 from typing import NamedTuple
@@ -71,24 +72,22 @@ def describe_data(
     `options` are those of `list_images`, or of data that are made. `out` gets bias.png and
     data-card.md. Raises what `open_dataset` raises.
     """
-    name = kind
     if kind in LISTED:
         manifest = list_images(kind, root, target=target, **options)
-        name, rows = manifest.roots[0].name, manifest.rows.assign(**picture_columns(manifest))
+        name, rows = manifest.roots[0].name, with_pictures(manifest)
     else:
-        rows = table_of(open_dataset(kind, root, **options))
+        name, rows = kind, table_of(open_dataset(kind, root, **options))
         if target not in rows:
             raise ValueError(f"data {kind!r} have no column {target!r}, but {', '.join(rows)}")
     bias = bias_table(rows, target)
-    drawn = shares(rows, target, list(bias.index[:SHOWN]))
+    drawn = shares(rows, target, bias.index[:SHOWN])
     found = Survey(counts(rows, target), bias, leaks(rows, target), drawn)
     if out and drawn:
         figure = plots.share_maps(drawn)
         write_whole(Path(out) / "bias.png", lambda path: figure.savefig(path, format="png"))
     if out:
         card = data_card(found, name=name, target=target)
-        file = Path(out) / "data-card.md"
-        write_whole(file, lambda path: path.write_text(card, encoding="utf-8"))
+        write_whole(Path(out) / "data-card.md", lambda path: path.write_text(card, "utf-8"))
     return found
 
 
@@ -116,8 +115,8 @@ def _markdown(table: pd.DataFrame) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in cells)
 
 
-def picture_columns(manifest: Manifest) -> pd.DataFrame:
-    """Kind of file and size in pixels of every image: they can tell the label, too."""
+def with_pictures(manifest: Manifest) -> pd.DataFrame:
+    """The rows, with kind of file and size in pixels of each image: these can tell the label."""
 
     def pixels(path: Path) -> str:
         try:
@@ -125,9 +124,10 @@ def picture_columns(manifest: Manifest) -> pd.DataFrame:
         except (OSError, DataError):
             return ""
 
-    paths = manifest.rows["image"].map(Path)
+    rows = manifest.rows.reset_index(drop=True)
+    paths = rows["image"].map(Path)
     kinds = paths.map(lambda path: path.suffix.lower())
-    return pd.DataFrame({"(file type)": kinds, "(pixels)": paths.map(pixels)})
+    return rows.assign(**{"(file type)": kinds, "(pixels)": paths.map(pixels)})
 
 
 def counts(rows: pd.DataFrame, target: str) -> pd.DataFrame:
@@ -151,12 +151,10 @@ def examined(rows: pd.DataFrame, target: str) -> dict[str, pd.Series]:
     found = {}
     for name in rows.columns.difference([*RESERVED, target], sort=False):
         column = rows[name][rows[name] != ""]
-        if column.nunique() > MOST_LEVELS:
-            number = pd.to_numeric(column, errors="coerce")
-            if number.isna().any():
-                continue
+        number = pd.to_numeric(column, errors="coerce")
+        if column.nunique() > MOST_LEVELS and number.notna().all():
             column = pd.qcut(number.rank(method="first"), 4, labels=QUARTERS).astype(str)
-        if column.nunique() > 1:
+        if 1 < column.nunique() <= MOST_LEVELS:
             found[name] = column
     return found
 
@@ -175,25 +173,18 @@ def bias_table(rows: pd.DataFrame, target: str, *, seed: int = 0) -> pd.DataFram
         label, level = (pd.factorize(c)[0] for c in (rows[target][column.index], column))
         if not label.any():
             continue
-        v, *null = (
-            association(_contingency(permuted, level))
-            for permuted in (label, *(generator.permutation(label) for _ in range(PERMUTATIONS)))
-        )
+        k, n = label.max() + 1, level.max() + 1
+        labels = chain([label], (generator.permutation(label) for _ in range(PERMUTATIONS)))
+        cells = (np.bincount(n * each + level, minlength=k * n).reshape(k, n) for each in labels)
+        v, *null = map(association, cells)
         nats = mutual_info_score(label, level)
         share = nats / mutual_info_score(label, label)
-        chance = np.quantile(null, 0.95)
-        found[name] = (level.max() + 1, trained - len(level), v, chance, nats, share)
+        found[name] = (n, trained - len(level), v, np.quantile(null, 0.95), nats, share)
     table = pd.DataFrame.from_dict(found, orient="index", columns=BIAS)
     return table.sort_values("Cramer's V", ascending=False)
 
 
-def _contingency(label: np.ndarray, level: np.ndarray) -> np.ndarray:
-    """Counts (classes, levels) of two numbered columns."""
-    shape = label.max() + 1, level.max() + 1
-    return np.bincount(label * shape[1] + level, minlength=np.prod(shape)).reshape(shape)
-
-
-def shares(rows: pd.DataFrame, target: str, columns: Sequence[str]) -> dict[str, pd.DataFrame]:
+def shares(rows: pd.DataFrame, target: str, columns: Iterable[str]) -> dict[str, pd.DataFrame]:
     """P(level | label) of each column, a row a label; see `examined`."""
     found = examined(rows, target)
     return {name: pd.crosstab(rows[target], found[name], normalize="index") for name in columns}
@@ -204,10 +195,9 @@ def leaks(rows: pd.DataFrame, target: str) -> list[str]:
     if "patient" not in rows:
         return ["No patients are named: each image counts as its own, and splits may share some."]
     patients = rows.groupby("patient")
-    several = (patients[target].nunique() > 1).sum()
     found = [
         f"{len(patients)} patients have {len(rows)} images, {patients.size().max()} at most.",
-        f"{several} patients have images of several labels.",
+        f"{(patients[target].nunique() > 1).sum()} patients have images of several labels.",
     ]
     if "split" in rows:
         across = (rows[rows["split"] != ""].groupby("patient")["split"].nunique() > 1).sum()

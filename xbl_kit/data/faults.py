@@ -1,6 +1,6 @@
 """What is wrong with a user's data, each fault in one line."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from difflib import get_close_matches
 from typing import Any, NamedTuple
 
@@ -30,23 +30,18 @@ class DataError(ValueError):
         super().__init__(str(faults[0]) + (more if len(faults) > 1 else ""))
 
 
-def one_of(what: str, value: Any, known: Iterable[object]) -> Any:
+def one_of(what: str, value: Any, known: Collection[object]) -> Any:
     """A setting, called `what`, as it is; ValueError for one that is none of those `known`."""
-    known = list(known)
     if value not in known:
         raise ValueError(f"{what} {value!r}: expected one of {', '.join(map(str, known))}")
     return value
 
 
-def some(names: Iterable[str]) -> str:
-    """The first few names, with commas, and how many more there are."""
+def some(names: Iterable[str], *, meant: str) -> str:
+    """The first few names, with commas, how many there are, and whether one like `meant` was."""
     names = list(names)
     more = f", ... ({len(names)} in all)" if len(names) > SHOWN else ""
+    plain = {name.strip().casefold(): name for name in names}
+    for near in get_close_matches(meant.strip().casefold(), plain, n=1, cutoff=0.75):
+        more += f"; did you mean {plain[near]!r}?"
     return ", ".join(names[:SHOWN]) + more
-
-
-def suggest(name: str, names: Iterable[str]) -> str:
-    """A question whether the most similar of `names` was meant, "" where none is similar."""
-    plain = {other.strip().casefold(): other for other in names}
-    near = get_close_matches(name.strip().casefold(), plain, n=1, cutoff=0.75)
-    return f"; did you mean {plain[near[0]]!r}?" if near else ""

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import UInt8
 
 from xbl_kit.data.cache import decoded
 from xbl_kit.data.check import check, file_faults, row_faults
 from xbl_kit.data.dataset import Dataset
+from xbl_kit.data.decode import Planes
 from xbl_kit.data.faults import DataError, Fault, one_of
 from xbl_kit.data.manifest import Manifest, select
 from xbl_kit.data.morphomnist import open_morphomnist
@@ -20,13 +20,8 @@ from xbl_kit.data.phantom import Drawing, open_phantoms
 from xbl_kit.data.readers import list_chexpert, list_mri, list_radiography, list_table
 
 # Kinds that are made to order, and kinds that are listed from a folder and then read.
-MADE = {"phantom": open_phantoms, "morphomnist": open_morphomnist}
-LISTED = {
-    "table": list_table,
-    "radiography": list_radiography,
-    "chexpert": list_chexpert,
-    "mri": list_mri,
-}
+MADE = dict(phantom=open_phantoms, morphomnist=open_morphomnist)
+LISTED = dict(table=list_table, radiography=list_radiography, chexpert=list_chexpert, mri=list_mri)
 KINDS = (*MADE, *LISTED)
 
 Root = str | Path | Sequence[str | Path] | None  # some kinds can be spread over several folders
@@ -95,7 +90,7 @@ def read_manifest(manifest: Manifest, *, size: int = 224, skip_faulty: bool = Fa
     return _dataset(kept, planes)
 
 
-def _dataset(manifest: Manifest, planes: UInt8[np.ndarray, "n planes size size"]) -> Dataset:
+def _dataset(manifest: Manifest, planes: Planes) -> Dataset:
     row = np.arange(len(manifest)).repeat(manifest.frames)
     rows = manifest.rows.iloc[row]
     classes, label = _numbered(rows[manifest.target])
@@ -126,7 +121,7 @@ def _refuse(kind: str, root: Root, options: dict, *takers: Callable) -> None:
     if root is None and kind != "phantom":
         raise ValueError(f"data {kind!r} is read from a folder: no root was given")
     known = [name for taker in takers for name in _options(taker)]
-    for name in set(options) - set(known):
+    for name in [name for name in options if name not in known]:
         expected = ", ".join(known) or "none of its own"
         raise ValueError(f"data {kind!r} has no option {name!r}, expected {expected}")
 
@@ -137,5 +132,4 @@ def _take(options: dict, function: Callable) -> dict:
 
 
 def _options(function: Callable) -> list[str]:
-    parameters = signature(function).parameters.values()
-    return [each.name for each in parameters if each.kind is each.KEYWORD_ONLY]
+    return [name for name, p in signature(function).parameters.items() if p.kind is p.KEYWORD_ONLY]

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from xbl_kit.data.faults import DataError, Fault, one_of
-from xbl_kit.data.manifest import Manifest
+from xbl_kit.data.manifest import OLDEST, Manifest
 from xbl_kit.data.picture import read_frames
 from xbl_kit.data.readers.text_table import read_text_table
 
@@ -19,7 +19,6 @@ FINDINGS = ("No Finding", *MEDIASTINUM, *LUNG, *PLEURA, "Fracture", "Support Dev
 VIEWS = ("AP", "PA", "LL", "RL", "lateral")
 UNCERTAIN = {"drop": "", "zeros": "no", "ones": "yes", "multiclass": "uncertain"}
 UNMENTIONED = {"drop": "", "zeros": "no"}
-OLDEST = 120
 WHOLE = {"1.0": "1", "0.0": "0", "-1.0": "-1"}  # how findings are printed, and read here
 CELLS = {
     "Age": (f"0 to {OLDEST}", ""),
@@ -47,7 +46,7 @@ def list_chexpert(
     `uncertain` (-1) count as in the paper: "zeros" (U-Zeros), "ones" (U-Ones), "multiclass" (as a
     third class, U-MultiClass) or "drop", not known (U-Ignore); `unmentioned` (blank) ones too.
     Left out are images without a label, not of these `views`, and of patients between the `ages`
-    (<= 50 and >= 60 are taken); None leaves none out. `clahe`: see `picture.fit`.
+    (<= 50 and >= 60 are taken); None leaves none out. `clahe`: see `picture.read_frames`.
 
     Raises ValueError for an option that is unknown, DataError for a table that is not CheXpert's.
     """
@@ -73,8 +72,7 @@ def list_chexpert(
     rows = rows.assign(image=_images(root, table.parent, rows["image"]))
     factors = tuple(name for name in ("sex", "age_group") if name in rows)
     read = partial(read_frames, pad=True, clahe=clahe)
-    where, rows = tuple(rows.index), rows.reset_index(drop=True)
-    return Manifest(rows, where, (root,), read=read, factors=factors)
+    return Manifest(rows, (root,), read=read, factors=factors)
 
 
 def _find(root: Path, name: str) -> Path:

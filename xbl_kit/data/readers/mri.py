@@ -50,8 +50,7 @@ def list_mri(
     if ages:
         rows["age_group"] = _age_groups(rows["age"], *ages)
     read = partial(read_slices, plane=plane, slices=slices, percentiles=tuple(percentiles))
-    where, rows = tuple(rows.index), rows.reset_index(drop=True)
-    return Manifest(rows, where, tuple(sites.values()), read=read, frames=slices)
+    return Manifest(rows, tuple(sites.values()), read=read, frames=slices)
 
 
 def _age_groups(ages: pd.Series, low: float | int, high: float | int) -> np.ndarray:

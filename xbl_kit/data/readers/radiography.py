@@ -39,7 +39,7 @@ def list_radiography(root: str | Path, *, subsample: str | None = None, seed: in
     rows = pd.concat(classes.values())
     if not any(rows["site"]):
         rows = rows.drop(columns="site")
-    return Manifest(rows.reset_index(drop=True), tuple(rows.index), (root,))
+    return Manifest(rows, (root,))
 
 
 def _class_folders(root: Path) -> Path:

@@ -28,7 +28,7 @@ def list_table(root: str | Path) -> Manifest:
     rows = read_text_table(root / NAME, ("image",))
     for column in set(PATHS) & set(rows):
         rows[column] = [str(root / name) if name else "" for name in rows[column]]
-    return Manifest(rows.reset_index(drop=True), tuple(rows.index), (root,))
+    return Manifest(rows, (root,))
 
 
 def write_table(data: Dataset, root: str | Path) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from xbl_kit.data.faults import DataError, Fault, some, suggest
+from xbl_kit.data.faults import DataError, Fault, some
 
 SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
 NO_TEXT = re.compile(r"[\0\udc80-\udcff]")  # NUL, and bytes that are escaped as surrogates
@@ -58,8 +58,8 @@ def _unusable(names: Sequence[str], needed: Sequence[str], separator: str) -> st
             return f"column {name!r} is there {names.count(name)} times"
     for name in needed:
         if name not in names:
-            found = f"found {some(filter(None, names))}{suggest(name, names)}"
-            return f"no column {name!r} in its first line, {found}"
+            found = some(filter(None, names), meant=name)
+            return f"no column {name!r} in its first line, found {found}"
     return None
 
 
