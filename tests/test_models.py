@@ -5,8 +5,10 @@ import pytest
 import torch
 import torchvision
 
-from xbl_kit.models import BACKBONES, build_classifier, cache_stem
+from xbl_kit.methods import Erm
+from xbl_kit.models import BACKBONES, Classifier, build_classifier, cache_stem
 from xbl_kit.models.backbones import TOP
+from xbl_kit.train import predict
 
 
 @pytest.fixture(scope="module")
@@ -171,3 +173,21 @@ def test_any_network_of_torchvisions_is_cut_before_its_pooling(name):
 def test_a_network_without_feature_maps_is_refused():
     with pytest.raises(ValueError, match="'vit_b_16': it has no last feature maps"):
         build_classifier("vit_b_16")
+
+
+def test_a_head_need_not_be_a_sequence(small_cohort):
+    """A person's own network, for example one that flattens the maps."""
+
+    class Flat(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = torch.nn.Linear(128 * 4 * 4, 4)
+
+        def forward(self, features):
+            return self.linear(features.flatten(1))
+
+    base = build_classifier("small_cnn")
+    model = Classifier(base.prefix, base.body, Flat())
+    seen = predict(model, small_cohort, torch.arange(5))
+    assert seen.logits.shape == (5, 4) and seen.cam.shape == (5, 4, 4)
+    assert Erm(model)(small_cohort[[0, 1]])["class"].requires_grad

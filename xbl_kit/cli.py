@@ -24,7 +24,7 @@ DESCRIBE = "counts, biases, leakage; writes a data card"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns 0 when fine, 1 when it failed. Wrong usage exits with 2."""
     options = vars(_parser().parse_args(arguments))
-    act = options.pop("act")
+    act, options["reading"] = options.pop("act"), dict(options.get("reading", ()))
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_: _complain(message)
         try:
@@ -59,7 +59,7 @@ def _reproduce(options: dict, as_json: bool) -> int:
 def _check(options: dict, as_json: bool) -> int:
     from xbl_kit.run import check_data
 
-    faults = check_data(options.pop("data"), **options.pop("reading", {}), **options)
+    faults = check_data(options.pop("data"), **options.pop("reading"), **options)
     if as_json:
         print(json.dumps([fault._asdict() for fault in faults], indent=1))
     else:
@@ -73,7 +73,7 @@ def _describe(options: dict, as_json: bool) -> int:
     from xbl_kit.run import describe_data
 
     out = options["out"] = options["out"] or Path("build") / f"describe-{options['data']}"
-    found = describe_data(options.pop("data"), **options.pop("reading", {}), **options)
+    found = describe_data(options.pop("data"), **options.pop("reading"), **options)
     for table in (found.counts, found.bias):
         print(table.to_string(float_format="{:.2f}".format), end="\n\n")
     print(*found.leaks, sep="\n")
@@ -109,14 +109,14 @@ def _region(text: str) -> str | tuple[float, ...]:
     return tuple(float(part) for part in text.split(",")) if "," in text else text
 
 
-def _option(text: str) -> dict[str, object]:
+def _option(text: str) -> tuple[str, object]:
     key, equals, value = text.partition("=")
     if not (key and equals):
         raise ValueError
     if key in TAKEN:
         raise argparse.ArgumentTypeError(f"{text!r}: {TAKEN[key]}")
     values = [_value(part) for part in value.split(",")]
-    return {key: values if len(values) > 1 else values[0]}
+    return key, values if len(values) > 1 else values[0]
 
 
 def _value(text: str) -> object:
@@ -127,20 +127,12 @@ def _value(text: str) -> object:
         return {"true": True, "false": False}.get(text.lower(), text)
 
 
-class _Update(argparse.Action):
-    """Adds what a flag gives to the dictionary `dest`."""
-
-    def __call__(self, parser, namespace, values, option_string=None):
-        given = self.const if self.nargs == 0 else values
-        setattr(namespace, self.dest, getattr(namespace, self.dest, {}) | given)
-
-
 def _flag(text: str, metavar: str | None = None, **options) -> dict:
     return {"help": text} | ({"metavar": metavar} if metavar else {}) | options
 
 
-SKIP = {"dest": "reading", "action": _Update, "nargs": 0, "const": {"skip_faulty": True}}
-OPTION = {"dest": "reading", "action": _Update, "type": _reader(_option, "KEY=VALUE")}
+SKIP = {"dest": "reading", "action": "append_const", "const": ("skip_faulty", True)}
+OPTION = {"dest": "reading", "action": "append", "type": _reader(_option, "KEY=VALUE")}
 STRENGTH = {"type": _reader(_strength, "a number or 'natural'"), "default": 0.9}
 REGION = {"type": _reader(_region, "a name or four numbers L,T,R,B")}
 # Each flag is declared once; a command names those it takes. What is not given is not passed on.

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -169,6 +170,17 @@ class OwnFiles:
                 (self.folder / name).unlink(missing_ok=True)
         self.names -= set(names)
         self.save()
+
+    def set_aside(self, name: str) -> Path:
+        """Rename a file that shall not be lost: x.npz becomes x-1.npz, or the next that is free."""
+        stem, suffix = Path(name).stem, Path(name).suffix
+        paths = (self.folder / f"{stem}-{number}{suffix}" for number in count(1))
+        free = next(path for path in paths if not path.exists())
+        if is_first_process():
+            (self.folder / name).rename(free)
+        self.names.discard(name)
+        self.save()
+        return free
 
     def save(self) -> None:
         """Write the record."""

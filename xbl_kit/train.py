@@ -4,14 +4,13 @@ import copy
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
+from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -78,16 +77,6 @@ def fit(
         method.load_state_dict(loop.best)
     method.train(was_training)
     return history
-
-
-@contextmanager
-def first_process_first(device: str = "auto") -> Iterator[None]:
-    """Under `torchrun` one process of a machine does what follows before the others do.
-
-    It alone writes; a cache or a folder that it made ready is there for the others to read.
-    """
-    with PartialState(cpu=device == "cpu").local_main_process_first():
-        yield
 
 
 def best_epoch(history: list[dict]) -> int:
@@ -201,7 +190,7 @@ class Prediction(NamedTuple):
 
     logits: Float[Tensor, "n k"]
     cam: Float[Tensor, "n h w"]
-    parts: list[Float[Tensor, "n _"]]
+    parts: list[Float[Tensor, "n ..."]]
     others: dict[str, Float[Tensor, "n _"]]
 
     @property

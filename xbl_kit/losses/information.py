@@ -212,9 +212,8 @@ def held_out_information(
         return mine(parts, label, weight=weight)
 
     def drawn() -> Tensor:
-        return bound(
-            mine.train(), 0, fit[torch.randint(len(fit), (batch_size,), generator=generator)]
-        )
+        places = torch.randint(len(fit), (batch_size,), generator=generator)
+        return bound(mine.train(), 0, fit[places])
 
     n, of_test = len(train[0]), len(test[0])
     stop, fit = torch.randperm(n, generator=generator).tensor_split([n // 5])

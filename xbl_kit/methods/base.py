@@ -18,15 +18,15 @@ from xbl_kit.models import Classifier
 class Seen(NamedTuple):
     """A batch as the model has just seen it.
 
-    `features` (b d r s) and `logits` (b k) of the label. Where the model has heads for factors,
-    `parts` holds f_y, f_z1, ..., (b size) each, and `others` the logits of every factor. `step`
-    counts the batches trained on before this one.
+    `features` (b d r s) and `logits` (b k) of the label; `parts` f_y, f_z1, ..., (b size) each,
+    which the last layers see; `others` the logits of every factor that has a head. `step` counts
+    the batches trained on before this one.
     """
 
     batch: Batch
     features: Float[Tensor, "b d r s"]
     logits: Float[Tensor, "b k"]
-    parts: list[Float[Tensor, "b _"]]
+    parts: list[Float[Tensor, "b ..."]]
     others: dict[str, Float[Tensor, "b _"]]
     step: Int[Tensor, ""]
 
@@ -108,8 +108,6 @@ class Method(nn.Module):
         if self.by_pixel:  # a cached prefix would cut the image off
             batch = batch._replace(image=batch.image.detach().requires_grad_(), stem=None)
         features = self.model.encode(batch.image, batch.stem)
-        if not self.model.factors:
-            return Seen(batch, features, self.model.head(features), [], {}, self.step)
         parts, (logits, *others) = self.model.tasks(features)
         named = dict(zip(self.model.factors, others, strict=True))
         return Seen(batch, features, logits, parts, named, self.step)

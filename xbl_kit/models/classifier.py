@@ -74,13 +74,14 @@ class Classifier(nn.Module):
 
     def tasks(
         self, features: Float[Tensor, "b d r s"]
-    ) -> tuple[list[Float[Tensor, "b _"]], list[Float[Tensor, "b _"]]]:
+    ) -> tuple[list[Float[Tensor, "b ..."]], list[Float[Tensor, "b _"]]]:
         """What goes into the last layer of every head, f_y, f_z1, ..., and the logits of each.
 
-        The label's come first. A head must be a sequence of layers.
+        The label's come first. Of a head that is no sequence of layers the part is what it sees.
         """
-        parts = [head[:-1](features) for head in self.heads]
-        return parts, [head[-1](part) for head, part in zip(self.heads, parts, strict=True)]
+        whole = [head if isinstance(head, nn.Sequential) else [head] for head in self.heads]
+        parts = [nn.Sequential(*layers[:-1])(features) for layers in whole]
+        return parts, [layers[-1](part) for layers, part in zip(whole, parts, strict=True)]
 
 
 def pooled_head(
@@ -91,11 +92,10 @@ def pooled_head(
     With `hidden=0` the logits are linear in the pooled features, and Grad-CAM is an exact account
     of them (class activation mapping, Zhou et al. 2016).
     """
-    pool = (nn.AdaptiveAvgPool2d(1), nn.Flatten())
     if not hidden:
-        return nn.Sequential(*pool, nn.Linear(width, n_classes))
-    layers = (nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(dropout))
-    return nn.Sequential(*pool, *layers, nn.Linear(hidden, n_classes))
+        return _pooled(nn.Linear(width, n_classes))
+    layers = nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(dropout)
+    return _pooled(*layers, nn.Linear(hidden, n_classes))
 
 
 def part_head(width: int, size: int, outputs: int) -> nn.Sequential:
@@ -105,8 +105,11 @@ def part_head(width: int, size: int, outputs: int) -> nn.Sequential:
     layers together are MIMM's one layer, split into equal parts. There is no ReLU on a part, so
     that f_y is all that the logits are made of.
     """
-    pool = (nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    return nn.Sequential(*pool, nn.Linear(width, size), nn.Linear(size, outputs))
+    return _pooled(nn.Linear(width, size), nn.Linear(size, outputs))
+
+
+def _pooled(*layers: nn.Module) -> nn.Sequential:
+    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), *layers)
 
 
 def cache_stem(

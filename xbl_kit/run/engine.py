@@ -1,19 +1,23 @@
 """The one engine: every experiment is a list of recipes, trained and measured one by one."""
 
 import copy
+import dataclasses
+import json
 import warnings
 from pathlib import Path
+
+from accelerate import PartialState
 
 from xbl_kit.exemplar import Exemplar, picked_by_person
 from xbl_kit.models import Classifier
 from xbl_kit.pick import pick_automatically
-from xbl_kit.run.measure import content, score, told
+from xbl_kit.run.measure import content, evaluate, told
 from xbl_kit.run.recipes import RECIPES, in_order
 from xbl_kit.run.report import draw_run, draw_tsne, versions
-from xbl_kit.run.stage import PICKS, RECORD, RESULTS, Run, Stage, begin, finished, set_aside
-from xbl_kit.run.task import Settings, Task, build_network, open_task, settle
+from xbl_kit.run.stage import PICKS, RECORD, RESULTS, Run, Stage, begin, finished
+from xbl_kit.run.task import TESTS, Settings, Task, build_network, open_task, settle
 from xbl_kit.storage import OwnFiles, digest, load_json, load_model, write_json
-from xbl_kit.train import first_process_first, predict
+from xbl_kit.train import predict
 
 
 def reproduce(
@@ -35,12 +39,14 @@ def reproduce(
     Raises ValueError for settings, data or a folder that are of no use.
     """
     wanted = settle(experiment, **settings)
-    record, files = wanted.record(), OwnFiles(out, RECORD) if out else None
+    record = json.loads(json.dumps(dataclasses.asdict(wanted), default=str))
+    files = OwnFiles(out, RECORD) if out else None
     person = picked_by_person(files / PICKS) if files else None
     exemplar = person if wanted.exemplars == "auto" else Exemplar.load(wanted.exemplars)
     if resume and files and (results := finished(files, record, exemplar)):
         return results
-    with first_process_first(device):
+    # Under torchrun one process of a machine opens first: what it caches is there for the others.
+    with PartialState(cpu=device == "cpu").local_main_process_first():
         task = open_task(wanted)
         if files:
             begin(files, record, task.models, resume=resume)
@@ -114,8 +120,8 @@ def _measure(name: str, model: Classifier, task: Task, files: OwnFiles | None) -
     """Every test split, passed through the network once; and what the features hold, where each
     task has a part of its own."""
     data, rows, factors = task.data, task.rows, task.settings.confounders
-    seen = {test: predict(model, data, rows[test]) for test in task.tests}
-    splits = {test: score(each, data, rows[test], factors) for test, each in seen.items()}
+    seen = {test: predict(model, data, rows[test]) for test in TESTS if test in rows}
+    splits = {t: evaluate(model, data, rows[t], factors, each) for t, each in seen.items()}
     if "features" not in task.settings.plan:
         return {"splits": splits}
     for test, each in seen.items():
@@ -132,7 +138,7 @@ def _keep_exemplar(files: OwnFiles, person: Exemplar | None, given: Exemplar | N
         warnings.warn(f"{files / PICKS}: picked by a person; kept, and used", stacklevel=3)
     elif given and not (person and digest(*person.tensors) == digest(*given.tensors)):
         if person:
-            set_aside(files, PICKS)
+            warnings.warn(f"{files / PICKS}: kept as {files.set_aside(PICKS).name}", stacklevel=3)
         files.write(PICKS, given.save)
 
 

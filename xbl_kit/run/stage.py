@@ -1,9 +1,6 @@
 """The folder a run writes to, and what of it a resumed run may take over, stage by stage."""
 
-import warnings
 from collections.abc import Iterable
-from itertools import count
-from pathlib import Path
 from typing import NamedTuple
 
 from torch import nn
@@ -13,14 +10,7 @@ from xbl_kit.exemplar import Exemplar, picked_by_person
 from xbl_kit.models import Classifier
 from xbl_kit.run.splits import Rows
 from xbl_kit.schedule import Schedule
-from xbl_kit.storage import (
-    OwnFiles,
-    is_first_process,
-    load_json,
-    load_model,
-    save_model,
-    write_json,
-)
+from xbl_kit.storage import OwnFiles, load_json, load_model, save_model, write_json
 from xbl_kit.train import best_epoch, fit
 
 RECORD, RESULTS, PICKS = "run.json", "results.json", "exemplar.npz"
@@ -66,17 +56,6 @@ def begin(files: OwnFiles, settings: dict, models: Iterable[str], *, resume: boo
     keep = {PICKS} if picked_by_person(files / PICKS) else set()
     files.names |= keep
     files.begin(files_of(models), keep=files.names if resume else keep, settings=settings)
-
-
-def set_aside(files: OwnFiles, name: str) -> None:
-    """Rename a file that shall not be lost: x.npz becomes x-1.npz, or the next that is free."""
-    stem, suffix = Path(name).stem, Path(name).suffix
-    number = next(n for n in count(1) if not (files / f"{stem}-{n}{suffix}").exists())
-    if is_first_process():
-        (files / name).rename(files / f"{stem}-{number}{suffix}")
-    warnings.warn(f"{files / name}: kept as {stem}-{number}{suffix}", stacklevel=2)
-    files.names.discard(name)
-    files.save()
 
 
 class Stage:

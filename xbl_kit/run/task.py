@@ -1,7 +1,6 @@
 """What is learned on what: a run's settings, its data, the rows of every split, its network."""
 
 import dataclasses
-import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,14 +21,7 @@ from xbl_kit.storage import cache_folder
 
 PRESETS = tomllib.loads(Path(__file__).with_name("presets.toml").read_text(encoding="utf-8"))
 TESTS = ("iid", "balanced", "inverted", "counter")
-# The confounders where none are named.
-USUAL = {
-    ("exbl", "phantom"): ("age",),
-    ("mimm-x", "phantom"): ("age", "sex", "site"),
-    ("mimm-x", "morphomnist"): ("stroke", "rotation"),
-    ("mimm-x", "chexpert"): ("sex", "age_group"),
-    ("mimm-x", "mri"): ("sex", "site"),
-}
+USUAL = PRESETS.pop("confounders")
 
 
 @dataclass(frozen=True)
@@ -63,10 +55,6 @@ class Settings:
     options: Mapping = field(default_factory=dict)
     seed: int = 0
 
-    def record(self) -> dict:
-        """The settings as JSON holds them."""
-        return json.loads(json.dumps(dataclasses.asdict(self), default=str))
-
 
 def settle(experiment: str, **given) -> Settings:
     """The settings with every default worked out: the whole plan, the models, the confounders.
@@ -92,30 +80,18 @@ def settle(experiment: str, **given) -> Settings:
         backbone=plan["backbone"],
         weights=plan["weights"],
         models=(*(name for name in in_order(models) if name not in models), *models),
-        confounders=tuple(wanted.confounders or USUAL.get((experiment, data), ())),
+        confounders=tuple(wanted.confounders or USUAL[experiment].get(data, ())),
     )
 
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """Settings with their data opened, a frozen prefix cached, and the rows of every split."""
+    """Settings, their data with a frozen prefix cached, the rows of every split, the models."""
 
     settings: Settings
     data: Dataset
     rows: Rows
-
-    @property
-    def models(self) -> tuple[str, ...]:
-        """The models to train; of data without unbiased rows there is no oracle by default."""
-        names = tuple(self.settings.models)
-        if names == EXPERIMENTS[self.settings.experiment] and "oracle_train" not in self.rows:
-            return tuple(name for name in names if not RECIPES[name].rows)
-        return names
-
-    @property
-    def tests(self) -> list[str]:
-        """The splits that are tested on."""
-        return [name for name in TESTS if name in self.rows]
+    models: Sequence[str]
 
     def schedule(self, key: str, device: str, epochs: int | None = None) -> Schedule:
         """A schedule of the plan, or its "train" where it has none of this name.
@@ -159,8 +135,10 @@ def open_task(settings: Settings) -> Task:
     """
     data, rows = (_read if settings.data in LISTED else _draw)(settings)
     stem = cache_stem(build_network(settings, data), data.images, cache_folder() / "stems")
-    task = Task(settings, dataclasses.replace(data, stem=stem), rows)
-    for name in in_order(task.models):
+    models = tuple(settings.models)
+    if models == EXPERIMENTS[settings.experiment] and "oracle_train" not in rows:
+        models = tuple(name for name in models if not RECIPES[name].rows)  # no oracle by default
+    for name in in_order(models):
         recipe = RECIPES[name]
         picked = "exemplar" in recipe.needs and settings.exemplars == "auto"
         if picked or "masks" in recipe.needs:
@@ -169,7 +147,7 @@ def open_task(settings: Settings) -> Task:
             raise ValueError(f"{name} needs the spurious factors: name them as confounders")
         if f"{recipe.rows}train" not in rows:
             raise ValueError(f"{name} needs unbiased images to train on, and there are none")
-    return task
+    return Task(settings, dataclasses.replace(data, stem=stem), rows, models)
 
 
 def _draw(settings: Settings) -> tuple[Dataset, Rows]:
