@@ -29,8 +29,8 @@ import torch
 from PIL import Image
 
 from xbl_kit.data import list_images, open_dataset
+from xbl_kit.data.cache import WORKERS
 from xbl_kit.data.check import check, lookalikes
-from xbl_kit.data.decode import WORKERS
 from xbl_kit.data.phantom import CLASSES, FACTORS, make_phantoms
 
 SIDE, SIZE, BATCH, DRAWN = 299, 224, 64, 200

@@ -18,8 +18,8 @@ import pytest
 from PIL import Image
 
 from xbl_kit.data import DataError, list_images, open_dataset
+from xbl_kit.data.cache import in_parallel, read_mask
 from xbl_kit.data.check import ALIKE, _alike, check, row_faults
-from xbl_kit.data.decode import in_parallel, read_mask
 from xbl_kit.data.manifest import Manifest
 
 N, SIDE = 24, 96
@@ -585,7 +585,7 @@ def test_a_full_disk_leaves_no_half_cache(spoiled, cache):
 def test_an_interrupted_reading_leaves_no_half_cache(spoiled, cache, monkeypatch):
     root = spoiled()
     with monkeypatch.context() as patch:
-        patch.setattr("xbl_kit.data.decode.read_mask", _interrupted)
+        patch.setattr("xbl_kit.data.cache.read_mask", _interrupted)
         with pytest.raises(KeyboardInterrupt):
             open_dataset("table", root, size=8)
     assert list((cache / "images").iterdir()) == []

@@ -13,8 +13,8 @@ import pytest
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
 from xbl_kit.data import DataError, list_images, open_dataset
+from xbl_kit.data.cache import in_parallel
 from xbl_kit.data.check import check
-from xbl_kit.data.decode import in_parallel
 from xbl_kit.data.readers import volume
 from xbl_kit.data.readers.mri import list_mri
 from xbl_kit.data.readers.volume import read_slices

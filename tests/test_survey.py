@@ -94,6 +94,23 @@ def test_a_data_set_is_described_and_gets_a_card(tmp_path):
     ]
 
 
+def test_a_card_that_was_filled_in_is_kept(tmp_path):
+    root, out = _write(tmp_path / "mine"), tmp_path / "out"
+    describe_data("table", root, out=out)
+    describe_data("table", root, out=out)  # nothing new, nothing to say
+    files = {path.name: path.read_bytes() for path in out.iterdir()}
+    assert files.keys() == {"bias.png", "data-card.md"}
+    filled = (out / "data-card.md").read_text().replace("(to be filled in)", "CC BY 4.0")
+    (out / "data-card.md").write_text(filled)
+    (out / "bias.png").write_bytes(b"my own figure")
+    with pytest.warns(UserWarning, match=r"out: .* stays; the new one is data-card-1\.md"):
+        describe_data("table", root, out=out)
+    assert (out / "data-card.md").read_text() == filled
+    assert (out / "bias.png").read_bytes() == b"my own figure"
+    assert (out / "bias-1.png").read_bytes() == files["bias.png"]
+    assert "](bias-1.png)" in (out / "data-card-1.md").read_text()
+
+
 def test_the_size_of_the_pictures_can_be_the_bias(tmp_path):
     root = _write(tmp_path)
     for number in (0, 2, 4):

@@ -16,9 +16,9 @@ TAKEN = {"size": "the size is set by the experiment", "confounders": "use --conf
 LISTED = ("table", "radiography", "chexpert", "mri")
 ALL = ("phantom", "morphomnist", *LISTED)
 EXBL = "train Unrefined, pick exemplars, refine with eXBL, verify"
-MIMM = "unlearn several spurious factors at once, beside baselines and an oracle, verify"
 CHECK = "list every fault; exit 1 if there is one"
 DESCRIBE = "counts, biases, leakage; writes a data card"
+MIMM = "unlearn several spurious factors at once, beside baselines and an oracle, verify"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,16 +26,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = vars(_parser().parse_args(arguments))
     act, options["reading"] = options.pop("act"), dict(options.get("reading", ()))
     with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_: _complain(message)
+        warnings.showwarning = lambda said, *_: print(f"xbl-kit: {said}", file=sys.stderr)
         try:
             return act(options, options.pop("json", False))
         except (ValueError, OSError) as error:
-            _complain(error)
+            print(f"xbl-kit: {error}", file=sys.stderr)
             return 1
-
-
-def _complain(message: object) -> None:
-    print(f"xbl-kit: {message}", file=sys.stderr)
 
 
 def _reproduce(options: dict, as_json: bool) -> int:
@@ -83,8 +79,8 @@ def _describe(options: dict, as_json: bool) -> int:
 
 def _default_out(options: dict) -> Path:
     keys = ("experiment", "data", "preset", "strength", "seed")
-    named = {key: options[key] for key in keys if key in options}
-    return Path("build") / "-".join("natural" if v is None else str(v) for v in named.values())
+    named = [options[key] for key in keys if key in options]
+    return Path("build") / "-".join("natural" if one is None else str(one) for one in named)
 
 
 def _reader(read: Callable[[str], object], expected: str) -> Callable[[str], object]:

@@ -28,11 +28,11 @@ def show(figure: Figure, alt: str) -> None:
     """Display a figure in a notebook with a text for those who cannot see it."""
     from IPython.display import Image, display  # only where there is a notebook
 
-    display(Image(_png(figure), alt=alt))
+    display(Image(png(figure), alt=alt))
 
 
-def _png(figure: Figure) -> bytes:
-    """A palette of 256 colours makes a figure three times smaller, and keeps lessons under 1 MB."""
+def png(figure: Figure) -> bytes:
+    """A figure as PNG; a palette of 256 colours makes it three times smaller than it would be."""
     drawn, small = BytesIO(), BytesIO()
     figure.savefig(drawn, format="png", dpi=90)
     plt.close(figure)
@@ -65,7 +65,7 @@ def live_curves() -> Callable[[dict], None]:
             axes.legend(frameon=False)
         ends = ", ".join(f"{loss} {record['val'][loss]:.3f}" for loss in losses)
         alt = f"Losses by epoch, training and validation; validation at epoch {epochs[-1]}: {ends}."
-        handle.update(Image(_png(figure), alt=alt))
+        handle.update(Image(png(figure), alt=alt))
 
     return draw
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import count
 from pathlib import Path
 
@@ -41,6 +41,21 @@ def write_whole(path: str | Path, write: Callable[[Path], object]) -> None:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def names_like(path: Path) -> Iterator[Path]:
+    """x.md, x-1.md, x-2.md, and so on."""
+    yield path
+    yield from (path.with_stem(f"{path.stem}-{number}") for number in count(1))
+
+
+def write_beside(path: str | Path, content: bytes) -> Path:
+    """Write `content` where no file of this name holds something else, such as a person's words:
+    else to x-1.md, or the next that is free. Returns where it is."""
+    likes = names_like(Path(path))
+    free = next(each for each in likes if not each.exists() or each.read_bytes() == content)
+    write_whole(free, lambda partial: partial.write_bytes(content))
+    return free
 
 
 def digest(*parts: str | np.ndarray | torch.Tensor) -> str:
@@ -84,17 +99,11 @@ def load_model(model: nn.Module, path: str | Path) -> None:
         raise ValueError(f"{path}: {str(error).splitlines()[0]}") from error
 
 
-def save_state(path: str | Path, state: dict) -> None:
-    """Write the state of a training run that may be resumed."""
-    write_whole(path, lambda partial: torch.save(state, partial))
-
-
 def load_state(path: str | Path) -> dict | None:
-    """The state that `save_state` wrote, on the CPU, or None where there is none."""
-    if not Path(path).exists():
-        return None
+    """The state of a training that `torch.save` wrote, on the CPU; None where there is none."""
+    options = {"map_location": "cpu", "weights_only": True}
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, **options) if Path(path).exists() else None
     except Exception as error:
         what = "not a readable training state; delete it to start anew"
         raise ValueError(f"{path}: {what}") from error
@@ -173,9 +182,7 @@ class OwnFiles:
 
     def set_aside(self, name: str) -> Path:
         """Rename a file that shall not be lost: x.npz becomes x-1.npz, or the next that is free."""
-        stem, suffix = Path(name).stem, Path(name).suffix
-        paths = (self.folder / f"{stem}-{number}{suffix}" for number in count(1))
-        free = next(path for path in paths if not path.exists())
+        free = next(path for path in names_like(self.folder / name) if not path.exists())
         if is_first_process():
             (self.folder / name).rename(free)
         self.names.discard(name)

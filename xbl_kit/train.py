@@ -23,7 +23,7 @@ from xbl_kit.data.faults import one_of
 from xbl_kit.explain import grad_cam
 from xbl_kit.models import Classifier
 from xbl_kit.schedule import Schedule
-from xbl_kit.storage import load_state, save_state
+from xbl_kit.storage import load_state, write_whole
 
 
 def fit(
@@ -57,7 +57,8 @@ def fit(
         loop.load(saved)
     history = loop.history
     bar = tqdm(initial=len(history), total=schedule.epochs, desc=title, unit="epoch", disable=None)
-    while len(history) < schedule.epochs and not _stalled(history, schedule.patience):
+    patience = schedule.patience or schedule.epochs
+    while len(history) < min(schedule.epochs, (best_epoch(history) if history else 0) + patience):
         good = copy.deepcopy(method.state_dict())
         try:
             record = loop.epoch(data, rows, val_rows)
@@ -67,7 +68,7 @@ def fit(
             method.train(was_training)
             raise NotFiniteError(f"{title}, epoch {len(history) + 1}, {error}") from None
         if state and loop.accelerator.is_main_process:
-            save_state(state, loop.state())
+            write_whole(state, partial(torch.save, loop.state()))
         bar.update()
         bar.set_postfix({part: f"{sum(record[part].values()):.3f}" for part in ("train", "val")})
         if on_epoch:
@@ -88,10 +89,6 @@ def best_epoch(history: list[dict]) -> int:
     if not finite:
         raise ValueError(f"no epoch of {len(history)} has a finite validation loss")
     return min(finite, key=lambda record: sum(record["val"].values()))["epoch"]
-
-
-def _stalled(history: list[dict], patience: int | None) -> bool:
-    return bool(patience and history) and len(history) - best_epoch(history) >= patience
 
 
 class _Loop:

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 from scipy.fft import dctn
 
-from xbl_kit.data.decode import Planes, conflict, decode, in_parallel, likeness, picture_faults
+from xbl_kit.data.cache import Planes, conflict, decode, in_parallel, likeness, picture_faults
 from xbl_kit.data.faults import Fault
 from xbl_kit.data.manifest import OLDEST, Manifest
 

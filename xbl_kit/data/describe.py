@@ -1,7 +1,7 @@
 """What a data set tells of itself before training: counts, biases beside chance, what leaks."""
 
+import warnings
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
 from platform import python_version
@@ -18,7 +18,7 @@ from xbl_kit.data.faults import DataError
 from xbl_kit.data.manifest import MOST_LEVELS, RESERVED, Manifest
 from xbl_kit.data.open import LISTED, Root, list_images, open_dataset
 from xbl_kit.data.picture import picture_size
-from xbl_kit.storage import write_whole
+from xbl_kit.storage import write_beside
 
 PERMUTATIONS = 200
 QUARTERS = ("lowest quarter", "second", "third", "highest quarter")
@@ -70,7 +70,8 @@ def describe_data(
     """Counts, a bias table and leakage of a data set; no picture is decoded, but for those drawn.
 
     `options` are those of `list_images`, or of data that are made. `out` gets bias.png and
-    data-card.md. Raises what `open_dataset` raises.
+    data-card.md, beside those that are there and say something else. Raises what `open_dataset`
+    raises.
     """
     if kind in LISTED:
         manifest = list_images(kind, root, target=target, **options)
@@ -82,27 +83,29 @@ def describe_data(
     bias = bias_table(rows, target)
     drawn = shares(rows, target, bias.index[:SHOWN])
     found = Survey(counts(rows, target), bias, leaks(rows, target), drawn)
-    if out and drawn:
-        figure = plots.share_maps(drawn)
-        write_whole(Path(out) / "bias.png", lambda path: figure.savefig(path, format="png"))
     if out:
-        card = data_card(found, name=name, target=target)
-        write_whole(Path(out) / "data-card.md", lambda path: path.write_text(card, "utf-8"))
+        path = Path(out) / "bias.png"
+        figure = write_beside(path, plots.png(plots.share_maps(drawn))).name if drawn else ""
+        card = data_card(found, name=name, target=target, figure=figure)
+        path = write_beside(Path(out) / "data-card.md", card.encode())
+        if path.name != "data-card.md":
+            what = f"the card there says something else and stays; the new one is {path.name}"
+            warnings.warn(f"{path.parent}: {what}", stacklevel=2)
     return found
 
 
-def data_card(found: Survey, *, name: str, target: str) -> str:
+def data_card(found: Survey, *, name: str, target: str, figure: str = "") -> str:
     """The survey as Markdown, with blanks for what only a person knows."""
-    figure = "![Share of every level among the images of each label](bias.png)"
+    figure = figure and f"![Share of every level among the images of each label]({figure})"
     return CARD.format(
         name=name,
         target=target,
         classes=", ".join(found.counts.index),
         images=found.counts["images"].sum(),
-        described=f"{datetime.now(UTC).date()}, xbl-kit {__version__}, Python {python_version()}",
+        described=f"by xbl-kit {__version__}, Python {python_version()}",
         counts=_markdown(found.counts),
         bias=_markdown(found.bias) if len(found.bias) else "No column can be held against it.",
-        figure=figure if found.shares else "",
+        figure=figure,
         leaks="\n".join(f"- {sentence}" for sentence in found.leaks),
     )
 

@@ -9,10 +9,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from xbl_kit.data.cache import decoded
+from xbl_kit.data.cache import Planes, decoded
 from xbl_kit.data.check import check, file_faults, row_faults
 from xbl_kit.data.dataset import Dataset
-from xbl_kit.data.decode import Planes
 from xbl_kit.data.faults import DataError, Fault, one_of
 from xbl_kit.data.manifest import Manifest, select
 from xbl_kit.data.morphomnist import open_morphomnist

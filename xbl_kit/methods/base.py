@@ -48,10 +48,6 @@ class Known:
     seed: int = 0
 
 
-Weigh = Callable[[Seen, Float[Tensor, " b"]], Float[Tensor, " b"]]
-Term = Callable[[Seen], Float[Tensor, ""]]
-
-
 class Method(nn.Module):
     """Empirical risk minimisation, and what a method changes, weighs, or adds.
 
@@ -69,8 +65,8 @@ class Method(nn.Module):
         model: Classifier,
         *,
         change: Callable[[Batch], Batch] | None = None,
-        weigh: Weigh | None = None,
-        terms: Mapping[str, Term] | None = None,
+        weigh: Callable[[Seen, Tensor], Tensor] | None = None,
+        terms: Mapping[str, Callable[[Seen], Tensor]] | None = None,
         balance: Callable[[Seen, dict[str, Tensor]], dict[str, Tensor]] | None = None,
         by_pixel: bool = False,
     ):

@@ -7,7 +7,7 @@ from xbl_kit.run.measure import evaluate
 from xbl_kit.run.recipes import EXPERIMENTS, RECIPES, Recipe
 from xbl_kit.run.report import by_split, contents, maps_of, summary
 from xbl_kit.run.stage import Run
-from xbl_kit.run.task import PRESETS, Settings, prepare
+from xbl_kit.run.task import PRESETS, prepare
 
 __all__ = [
     "EXPERIMENTS",
@@ -15,7 +15,6 @@ __all__ = [
     "RECIPES",
     "Recipe",
     "Run",
-    "Settings",
     "by_split",
     "check_data",
     "contents",

@@ -4,14 +4,18 @@ import copy
 import dataclasses
 import json
 import warnings
+from functools import partial
 from pathlib import Path
 
 from accelerate import PartialState
+from matplotlib.figure import Figure
 
+from xbl_kit import plots
 from xbl_kit.exemplar import Exemplar, picked_by_person
+from xbl_kit.methods import Known
 from xbl_kit.models import Classifier
 from xbl_kit.pick import pick_automatically
-from xbl_kit.run.measure import content, evaluate, told
+from xbl_kit.run.measure import content, score, told
 from xbl_kit.run.recipes import RECIPES, in_order
 from xbl_kit.run.report import draw_run, draw_tsne, versions
 from xbl_kit.run.stage import PICKS, RECORD, RESULTS, Run, Stage, begin, finished
@@ -62,7 +66,7 @@ def reproduce(
         "models": {name: found[name] for name in task.models},
     }
     if files:
-        draw_run(results, models, task, files.write)
+        draw_run(results, models, task, partial(_draw, files))
         write_json(files.own(RESULTS), results)
     return results
 
@@ -107,8 +111,11 @@ def _train_all(
         if found[name] is None:
             rows = {part: task.rows[recipe.rows + part] for part in ("train", "val")}
             schedule = task.schedule(recipe.schedule, device, epochs)
-            known = task.known(rows["train"], schedule, exemplar)
-            method = recipe.build(model, known, **task.options(name))
+            steps = schedule.epochs * len(schedule.batches(rows["train"], 0))
+            factors, region = tuple(settings.confounders), settings.region
+            known = Known(data, rows["train"], factors, exemplar, region, steps, settings.seed)
+            usual, given = settings.plan.get("options", {}), settings.options
+            method = recipe.build(model, known, **usual.get(name, {}) | dict(given.get(name, {})))
             training = stage.train(method, data, rows, schedule)
             found[name] = {"train": training} | _measure(name, model, task, files)
             stage.keep(found[name])
@@ -121,15 +128,19 @@ def _measure(name: str, model: Classifier, task: Task, files: OwnFiles | None) -
     task has a part of its own."""
     data, rows, factors = task.data, task.rows, task.settings.confounders
     seen = {test: predict(model, data, rows[test]) for test in TESTS if test in rows}
-    splits = {t: evaluate(model, data, rows[t], factors, each) for t, each in seen.items()}
+    splits = {t: score(each, data, rows[t], factors) for t, each in seen.items()}
     if "features" not in task.settings.plan:
         return {"splits": splits}
     for test, each in seen.items():
         splits[test] |= told(each, data, rows, test, factors)
     measures, part = task.settings.plan.get("content"), seen["balanced"].parts[0]
     if files and measures is None:
-        draw_tsne(name, part, task, files.write)
+        draw_tsne(name, part, task, partial(_draw, files))
     return {"splits": splits} | content(part, data, rows["balanced"], factors, measures)
+
+
+def _draw(files: OwnFiles, name: str, figure: Figure) -> None:
+    files.write(name, lambda path: path.write_bytes(plots.png(figure)))
 
 
 def _keep_exemplar(files: OwnFiles, person: Exemplar | None, given: Exemplar | None) -> None:

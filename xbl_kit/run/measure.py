@@ -21,19 +21,19 @@ FEW = 10  # images; in a smaller group one of them moves the accuracy by more th
 
 
 def evaluate(
-    model: Classifier,
-    data: Dataset,
-    rows: Int[Tensor, " n"],
-    factors: Sequence[str] = (),
-    seen: Prediction | None = None,
+    model: Classifier, data: Dataset, rows: Int[Tensor, " n"], factors: Sequence[str] = ()
 ) -> dict:
     """What `results.json` holds of one model on one split; groups are class x `factors`.
 
     The worst group is one of those whose every level is known, and its n stands beside it; groups
     of fewer than `FEW` images are marked "few". The maps explain the predicted class. Where the
-    data have no masks there is nothing on maps. `seen` is what the model makes of `rows`.
+    data have no masks there is nothing on maps.
     """
-    seen = seen or predict(model, data, rows)
+    return score(predict(model, data, rows), data, rows, factors)
+
+
+def score(seen: Prediction, data: Dataset, rows: Tensor, factors: Sequence[str]) -> dict:
+    """`evaluate` of what a model makes of `rows`."""
     label, named = data.label[rows], {"levels": data.levels}
     confounders = {factor: data.confounders[factor][rows] for factor in factors}
     group = metrics.group_numbers(label, confounders, **named)

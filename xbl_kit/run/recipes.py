@@ -26,16 +26,12 @@ class Recipe:
     needs: tuple[str, ...] = ()
 
 
-def refined(build: Callable[..., Method], title: str, **more) -> Recipe:
-    """A recipe that goes on from Unrefined."""
-    return Recipe(build, title, after="unrefined", schedule="refine", **more)
-
-
+REFINED = {"after": "unrefined", "schedule": "refine"}
 RECIPES = {
     "unrefined": Recipe(weighted.erm, "Unrefined"),
-    "control": refined(weighted.erm, "Control", as_long_as="exbl"),
-    "exbl": refined(explained.exbl_picked, "eXBL", needs=("exemplar",)),
-    "rrr": refined(explained.rrr, "RRR", needs=("masks",)),
+    "control": Recipe(weighted.erm, "Control", **REFINED, as_long_as="exbl"),
+    "exbl": Recipe(explained.exbl_picked, "eXBL", **REFINED, needs=("exemplar",)),
+    "rrr": Recipe(explained.rrr, "RRR", **REFINED, needs=("masks",)),
     "erm": Recipe(weighted.erm, "ERM"),
     "reweighted": Recipe(weighted.reweighted, "Reweighted ERM", needs=("factors",)),
     "group-dro": Recipe(weighted.group_dro, "GroupDRO", needs=("factors",)),

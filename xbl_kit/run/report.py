@@ -2,7 +2,6 @@
 
 import platform
 from collections.abc import Callable
-from pathlib import Path
 
 import pandas as pd
 import torch
@@ -41,8 +40,7 @@ TITLES = {
     "worst_group": "accuracy of the worst group",
     "activation_precision": "Activation Precision",
 }
-SHOWN = 4
-Save = Callable[[str, Callable[[Path], object]], None]  # a name, and what fills the file
+Save = Callable[[str, Figure], None]
 
 
 def versions() -> dict[str, str]:
@@ -85,14 +83,14 @@ def draw_run(results: dict, models: dict[str, Classifier], task: Task, save: Sav
     for key in TITLES if picks else ("accuracy", "worst_group"):
         values = by_split(results, key)
         if any(value is not None for splits in values.values() for value in splits.values()):
-            save(f"{key}.png", _png(plots.split_bars(values, ylabel=TITLES[key])))
+            save(f"{key}.png", plots.split_bars(values, ylabel=TITLES[key]))
     if picks:
         bad = picks["bad"][0] if isinstance(picks["bad"], list) else picks["bad"]
         iid, suspect = task.rows["iid"], task.data.classes.index(bad["label"])
         of_suspect = iid[task.data.label[iid] == suspect]
-        some = (of_suspect if len(of_suspect) else iid)[:SHOWN]
+        some = (of_suspect if len(of_suspect) else iid)[:4]
         shown = {name: models[name] for name in results["models"]}
-        save("maps.png", _png(maps_of(shown, task.data, some)))
+        save("maps.png", maps_of(shown, task.data, some))
 
 
 def draw_tsne(name: str, part: Float[Tensor, "n d"], task: Task, save: Save) -> None:
@@ -100,7 +98,7 @@ def draw_tsne(name: str, part: Float[Tensor, "n d"], task: Task, save: Save) -> 
     data, rows = task.data, task.rows["balanced"]
     factors = {f: (data.levels[f], data.confounders[f][rows]) for f in task.settings.confounders}
     columns = {"label": (data.classes, data.label[rows])} | factors
-    save(f"tsne-{name}.png", _png(plots.scatter(tsne(part), columns, title=RECIPES[name].title)))
+    save(f"tsne-{name}.png", plots.scatter(tsne(part), columns, title=RECIPES[name].title))
 
 
 def by_split(results: dict, key: str) -> dict[str, dict[str, float | None]]:
@@ -119,7 +117,3 @@ def maps_of(models: dict[str, Classifier], data: Dataset, rows: Tensor) -> Figur
     said = {title: data.names(each.label) for title, each in seen.items()}
     mask = next(iter(batch.masks.values()), None)
     return plots.map_grid(batch.image, cams, mask, titles=data.names(batch.label), notes=said)
-
-
-def _png(figure: Figure) -> Callable[[Path], object]:
-    return lambda path: figure.savefig(path, format="png", dpi=110)

@@ -20,16 +20,16 @@ FRACTIONS = {
 
 
 def draw_cohort(
-    preferred: Levels, per_class: Mapping[str, int], *, size: int, seed: int = 0
+    preferred: Levels, per_class: Mapping[str, int], *, strength: float, size: int, seed: int = 0
 ) -> tuple[Dataset, Rows]:
-    """Phantoms that are trained on with every class of its `preferred` age alone.
+    """Phantoms that are trained on with each class of its `preferred` age at `strength`; 1 is all.
 
     "iid" has the same bias, "balanced" has none, "inverted" the opposite, "counter" are healthy
     children, and the oracle trains on "oracle_train", exactly `per_class` images each.
     """
     data = open_dataset("phantom", per_cell=per_class, size=size, seed=seed)
     pool = confound.split_patients(data, FRACTIONS["exbl"])
-    bias = {factor: confound.biased(levels) for factor, levels in preferred.items()}
+    bias = {f: confound.biased(levels, strength=strength) for f, levels in preferred.items()}
     rows = _sampled(data, pool, bias, per_class, seed)
     normal = data.label[pool["test"]] == data.classes.index("Normal")
     child = data.confounders["age"][pool["test"]] == data.levels["age"].index("child")
@@ -137,6 +137,5 @@ def splits_of(bias: Tables) -> dict[str, tuple[str, Tables]]:
 def _leaning(table: np.ndarray) -> list[int]:
     """Each class's preferred level; taken in turn where all classes have all levels as often."""
     excess = table - table.mean(axis=0)
-    if np.allclose(excess, 0):
-        return [number % table.shape[1] for number in range(len(table))]
-    return excess.argmax(axis=1).tolist()
+    in_turn = np.arange(len(table)) % table.shape[1]
+    return (in_turn if np.allclose(excess, 0) else excess.argmax(axis=1)).tolist()

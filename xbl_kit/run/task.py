@@ -6,13 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from torch import Tensor
-
 from xbl_kit.batch import Box, region_pixels
 from xbl_kit.data import KINDS, LISTED, Dataset, open_dataset
 from xbl_kit.data.faults import one_of
-from xbl_kit.exemplar import Exemplar
-from xbl_kit.methods import Known
 from xbl_kit.models import Classifier, build_classifier, build_multihead, cache_stem
 from xbl_kit.run.recipes import EXPERIMENTS, RECIPES, in_order
 from xbl_kit.run.splits import Rows, draw_cohort, find_confounded, make_confounded, split_rows
@@ -32,7 +28,8 @@ class Settings:
     `backbone` are two of these. `models` are names of `RECIPES`. `exemplars` is "auto" or a file,
     `region` where a good map lies: a mask's name or a box. `confounders` are the spurious factors
     or, for exbl, the columns that make groups. `strength` is P(a class's preferred level | class)
-    of each; None takes data on disk as they are. Of these `target` is predicted, with the `labels`
+    of each, by default 1 for exbl and .9 for mimm-x; None, exbl's default for data on disk, takes
+    these as they are. Of these `target` is predicted, with the `labels`
     given, and read with the options `reading` of `open_dataset`. `options` are those of methods:
     {"exbl": {"weight": 0.5}}.
     """
@@ -50,7 +47,7 @@ class Settings:
     target: str = "label"
     labels: Sequence[str] = ()
     confounders: Sequence[str] = ()
-    strength: float | None = 0.9
+    strength: float | None = None
     reading: Mapping = field(default_factory=dict)
     options: Mapping = field(default_factory=dict)
     seed: int = 0
@@ -77,8 +74,7 @@ def settle(experiment: str, **given) -> Settings:
         wanted,
         preset=preset,
         plan=plan,
-        backbone=plan["backbone"],
-        weights=plan["weights"],
+        strength=given.get("strength", None if exbl and data in LISTED else 1.0 if exbl else 0.9),
         models=(*(name for name in in_order(models) if name not in models), *models),
         confounders=tuple(wanted.confounders or USUAL[experiment].get(data, ())),
     )
@@ -104,17 +100,6 @@ class Task:
             return whole
         as_long = {"epochs": epochs, "horizon": whole.epochs, "patience": None, "keep": "last"}
         return dataclasses.replace(whole, **as_long)
-
-    def known(self, rows: Tensor, schedule: Schedule, exemplar: Exemplar | None) -> Known:
-        """What the functions that build methods are told."""
-        steps = schedule.epochs * max(1, len(rows) // schedule.batch_size)
-        factors, region = tuple(self.settings.confounders), self.settings.region
-        return Known(self.data, rows, factors, exemplar, region, steps, self.settings.seed)
-
-    def options(self, name: str) -> dict:
-        """Those of a method: the plan's, and what was given in their place."""
-        usual = self.settings.plan.get("options", {})
-        return usual.get(name, {}) | dict(self.settings.options.get(name, {}))
 
 
 def build_network(settings: Settings, data: Dataset, heads: bool = False) -> Classifier:
@@ -160,7 +145,7 @@ def _draw(settings: Settings) -> tuple[Dataset, Rows]:
         raise ValueError(f"data {kind!r} are drawn by a plan: {needed}")
     made = {"per_class": plan["per_class"], "size": plan["size"], "seed": settings.seed}
     if settings.experiment == "exbl":
-        return draw_cohort(plan["preferred"], **made)
+        return draw_cohort(plan["preferred"], strength=settings.strength, **made)
     made |= {"preferred": {factor: plan["preferred"][factor] for factor in factors}}
     made |= {"strength": settings.strength} | plan.get("drawing", {})
     return make_confounded(kind, settings.root, **made)
@@ -169,12 +154,15 @@ def _draw(settings: Settings) -> tuple[Dataset, Rows]:
 def _read(settings: Settings) -> tuple[Dataset, Rows]:
     """Data that are as they are, of any kind."""
     factors, size, seed = settings.confounders, settings.plan["size"], settings.seed
-    if settings.experiment == "mimm-x" and not factors:
+    exbl = settings.experiment == "exbl"
+    if exbl and settings.strength is not None:
+        raise ValueError(f"strength={settings.strength}: exbl takes data on disk as they are")
+    if not (exbl or factors):
         raise ValueError(f"data {settings.data!r}: which columns are the confounders?")
     options = {"target": settings.target, "labels": settings.labels, "size": size}
     options |= {"confounders": factors or None} | dict(settings.reading)
     data = open_dataset(settings.data, settings.root, **options)
-    if settings.experiment == "exbl":
+    if exbl:
         return data, split_rows(data, seed=seed)
     return data, find_confounded(data, factors, strength=settings.strength, seed=seed)
 
