@@ -6,7 +6,7 @@ from math import prod
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from xbl_kit.batch import Batch
@@ -39,7 +39,7 @@ class Bias(nn.Module):
 
     @classmethod
     def measured(
-        cls, data: Dataset, rows: Int[Tensor, " n"], factors: Sequence[str], pseudocount: float = 1
+        cls, data: Dataset, rows: Tensor, factors: Sequence[str], pseudocount: float = 1.0
     ) -> "Bias":
         """The tables as counted in `rows`, with `pseudocount` images added to every cell."""
         count = partial(confound.measured, data, rows, pseudocount=pseudocount)
