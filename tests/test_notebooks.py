@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Container
+from importlib import import_module
 from pathlib import Path
 
 import nbformat
@@ -102,3 +103,27 @@ def test_a_lesson_is_small_and_keeps_no_widget(path):
     """A live view without its kernel shows an error in place of the still picture beside it."""
     assert path.stat().st_size < 1_000_000
     assert "vnd.jupyter.widget" not in path.read_text(encoding="utf-8")
+
+
+def deep_imports(sources: list[str]) -> list[str]:
+    """Names that are imported past what a package's `__init__` lists."""
+    found = []
+    for node in (node for source in sources for node in ast.walk(ast.parse(source))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("xbl_kit."):
+            module = import_module(node.module)
+            public = getattr(module, "__all__", None)
+            if public is None:  # a file: one that stands beside the packages is public, too
+                public = vars(module) if node.module.count(".") == 1 else ()
+            found += [f"{node.module}.{a.name}" for a in node.names if a.name not in public]
+    return found
+
+
+def test_a_lesson_imports_what_the_packages_list(lesson):
+    assert not deep_imports([c.source for c in lesson.cells if c.cell_type == "code"])
+
+
+def test_deep_imports_are_seen():
+    sources = ["from xbl_kit.data import open_dataset, biased", "from xbl_kit.train import fit"]
+    assert not deep_imports([*sources, "import xbl_kit", "from xbl_kit.run import reproduce"])
+    deep = ["from xbl_kit.run.measure import evaluate", "from xbl_kit.methods import Memory"]
+    assert deep_imports(deep) == ["xbl_kit.run.measure.evaluate", "xbl_kit.methods.Memory"]
