@@ -68,3 +68,18 @@ def test_an_automatic_pick_does_not_replace_that_of_a_person(tmp_path):
     ranked.save(tmp_path / "other.npz")
     assert picked_by_person(tmp_path / "other.npz") is None
     assert picked_by_person(tmp_path / "absent.npz") is None
+
+
+def test_saving_replaces_no_file_of_another_kind_and_damage_is_named(tmp_path):
+    notes = tmp_path / "notes.txt"
+    notes.write_text("mine")
+    exemplar = Exemplar(good=_explained(), bad=_explained(seed=1))
+    with pytest.raises(ValueError, match=r"notes\.txt: not an exemplar"):
+        exemplar.save(notes)
+    assert notes.read_text() == "mine"
+    exemplar.save(tmp_path / "pick.npz")
+    whole = (tmp_path / "pick.npz").read_bytes()
+    for damaged in (whole[:900], whole[:300] + b"x" + whole[301:], whole[:40]):
+        (tmp_path / "pick.npz").write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"pick\.npz: not an exemplar"):
+            Exemplar.load(tmp_path / "pick.npz")

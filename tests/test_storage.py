@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from xbl_kit.storage import OwnFiles
+from xbl_kit.storage import OwnFiles, write_beside
 
 RECORD = ".xbl-kit.json"
 
@@ -105,10 +105,12 @@ def test_a_record_that_was_changed_is_not_followed(tmp_path):
     secret.write_text("foreign")
     (home / "up").symlink_to(tmp_path)
     for content in (
-        json.dumps({"files": ["../secret"]}),
-        json.dumps({"files": [str(secret)]}),
-        json.dumps({"files": ["up/secret"]}),
-        json.dumps({"files": 3}),
+        json.dumps({"written_by": "xbl-kit", "files": ["../secret"]}),
+        json.dumps({"written_by": "xbl-kit", "files": [str(secret)]}),
+        json.dumps({"written_by": "xbl-kit", "files": ["up/secret"]}),
+        json.dumps({"written_by": "xbl-kit", "files": 3}),
+        json.dumps({"theme": "dark"}),
+        json.dumps({"files": ["a.csv"]}),
         json.dumps(["a.csv"]),
         "no json",
     ):
@@ -127,3 +129,16 @@ def test_only_the_first_process_of_a_machine_touches_a_folder(tmp_path, monkeypa
     monkeypatch.setitem(os.environ, "LOCAL_RANK", "1")
     start_over(tmp_path, SECOND)
     assert _files(tmp_path) == own_names(tmp_path) == set(FIRST)
+
+
+def test_a_link_that_leads_nowhere_is_not_replaced(tmp_path):
+    """Its drive may only be away."""
+    for name in ("card.md", "pick-1.npz"):
+        (tmp_path / name).symlink_to(tmp_path / "unmounted")
+    with pytest.warns(UserWarning, match=r"card\.md: says something else"):
+        assert write_beside(tmp_path / "card.md", b"new").name == "card-1.md"
+    files = OwnFiles(tmp_path / "run")
+    files.write("pick.npz", b"mine")
+    (tmp_path / "run/pick-1.npz").symlink_to(tmp_path / "unmounted")
+    assert files.set_aside("pick.npz").name == "pick-2.npz"
+    assert (tmp_path / "card.md").is_symlink() and (tmp_path / "run/pick-1.npz").is_symlink()

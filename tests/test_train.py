@@ -225,3 +225,18 @@ def test_the_best_epoch_is_never_one_without_a_loss():
     assert best_epoch(history) == 3 and best_epoch(history[:2]) == 2
     with pytest.raises(ValueError, match="no epoch of 1 has a finite validation loss"):
         best_epoch(history[:1])
+
+
+def test_a_lower_rate_counts_when_training_goes_on(small_cohort, rows, tmp_path):
+    """This is the way out that the error of a loss that is not finite names."""
+    state, method = tmp_path / "state.pt", NaNAt(build_classifier("small_cnn"), 3)
+    with pytest.raises(NotFiniteError, match="epoch 2"):
+        _train(small_cohort, rows, method, epochs=3, state=state)
+    before = copy.deepcopy(method)
+    still, _ = _train(small_cohort, rows, epochs=3, lr=0.0, keep="last", state=state)
+    assert _equal_weights(still, before), "at a rate of 0 nothing is learned any more"
+
+
+def _equal_weights(one, other):
+    pairs = zip(one.parameters(), other.parameters(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)

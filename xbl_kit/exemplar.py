@@ -1,13 +1,20 @@
 """The record of a person's feedback: good explanations and bad ones."""
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from io import BytesIO
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from xbl_kit.storage import write_whole
+
+UNREADABLE = (OSError, EOFError, LookupError, TypeError, ValueError, BadZipFile, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -59,31 +66,31 @@ class Exemplar:
     def save(self, path: str | Path) -> None:
         """Write the exemplar to `path` (.npz), images and maps included.
 
-        Raises FileExistsError where an automatic pick would replace one that a person made.
+        Raises FileExistsError where an automatic pick would replace one that a person made, and
+        ValueError where there is a file that is no exemplar.
         """
-        if self.picked_by == "auto" and picked_by_person(path):
-            raise FileExistsError(
-                f"{path}: picked by a person, and an automatic pick does not replace it; "
-                "use it with Exemplar.load, or save under another name"
-            )
+        if picked_by_person(path) and self.picked_by == "auto":
+            what = "picked by a person, whom no automatic pick replaces; save under another name"
+            raise FileExistsError(f"{path}: {what}")
         arrays = {"picked_by": np.array(self.picked_by)}
         for side in ("good", "bad"):
             for name, value in vars(getattr(self, side)).items():
                 is_tensor = isinstance(value, Tensor)
                 arrays[f"{side}_{name}"] = value.numpy(force=True) if is_tensor else np.array(value)
-        with Path(path).open("wb") as handle:
-            np.savez_compressed(handle, **arrays)
+        whole = BytesIO()
+        np.savez_compressed(whole, **arrays)
+        write_whole(path, lambda partial: partial.write_bytes(whole.getvalue()))
 
     @classmethod
     def load(cls, path: str | Path) -> "Exemplar":
         """Read what `save` wrote; ValueError names the file where it is something else."""
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 sides = {side: _read_side(arrays, side) for side in ("good", "bad")}
                 return cls(**sides, picked_by=str(arrays["picked_by"]))
         except FileNotFoundError:
             raise FileNotFoundError(f"{path}: no such exemplar file") from None
-        except (OSError, KeyError, ValueError, EOFError) as error:
+        except UNREADABLE as error:
             raise ValueError(f"{path}: not an exemplar saved by Exemplar.save ({error})") from error
 
     def summary(self) -> dict:

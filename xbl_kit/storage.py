@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from itertools import count
 from pathlib import Path
@@ -51,11 +52,14 @@ def names_like(path: Path) -> Iterator[Path]:
 
 def write_beside(path: str | Path, content: bytes) -> Path:
     """Write `content` where no file of this name holds something else, such as a person's words:
-    else to x-1.md, or the next that is free. Returns where it is."""
-    likes = names_like(Path(path))
-    free = next(each for each in likes if not each.exists() or each.read_bytes() == content)
-    write_whole(free, lambda partial: partial.write_bytes(content))
-    return free
+    else to x-1.md, or the next that is free, with a warning. Returns where it is."""
+    for each in names_like(Path(path)):
+        if not os.path.lexists(each):
+            write_whole(each, lambda partial: partial.write_bytes(content))
+        if not os.path.lexists(each) or (each.is_file() and each.read_bytes() == content):
+            break
+        warnings.warn(f"{each}: says something else, and stays as it is", stacklevel=3)
+    return each
 
 
 def digest(*parts: str | np.ndarray | torch.Tensor) -> str:
@@ -133,9 +137,11 @@ class OwnFiles:
     def _read(self) -> None:
         try:
             self.content = dict(load_json(self.record))
+            # A run of an older version says what its experiment is, and lists nothing.
+            ours = self.content.pop("written_by", None) == "xbl-kit" or "experiment" in self.content
             self.names = set(self.content.pop("files", ()))
             parents = {(self.folder / name).parent.resolve() for name in self.names}
-            inside = all(parent.is_relative_to(self.folder.resolve()) for parent in parents)
+            inside = ours and all(each.is_relative_to(self.folder.resolve()) for each in parents)
         except (OSError, TypeError, ValueError):
             inside = False
         if not inside:
@@ -168,9 +174,9 @@ class OwnFiles:
             self.save()
         return self.folder / name
 
-    def write(self, name: str, write: Callable[[Path], object]) -> None:
-        """Let `write` fill an own file, whole or not at all."""
-        write_whole(self.own(name), write)
+    def write(self, name: str, content: bytes) -> None:
+        """Write an own file, whole or not at all."""
+        write_whole(self.own(name), lambda partial: partial.write_bytes(content))
 
     def remove(self, names: Iterable[str]) -> None:
         """Remove some own files."""
@@ -182,7 +188,7 @@ class OwnFiles:
 
     def set_aside(self, name: str) -> Path:
         """Rename a file that shall not be lost: x.npz becomes x-1.npz, or the next that is free."""
-        free = next(path for path in names_like(self.folder / name) if not path.exists())
+        free = next(path for path in names_like(self.folder / name) if not os.path.lexists(path))
         if is_first_process():
             (self.folder / name).rename(free)
         self.names.discard(name)
@@ -191,7 +197,8 @@ class OwnFiles:
 
     def save(self) -> None:
         """Write the record."""
-        write_json(self.record, self.content | {"files": sorted(self.names)})
+        record = {"written_by": "xbl-kit", "files": sorted(self.names)}
+        write_json(self.record, self.content | record)
 
     def _refuse(self, name: str) -> None:
         """Raise ValueError for another's file in the place of a file, or of a folder to hold it."""

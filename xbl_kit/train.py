@@ -122,6 +122,9 @@ class _Loop:
         self.best = state["best"]
         for name in ("method", "optimizer", "rates"):
             getattr(self, name).load_state_dict(state[name])
+        self.rates.base_lrs = [self.schedule.lr]  # which may be lower than when it was stopped
+        share = self.rates.lr_lambdas[0](self.rates.last_epoch)
+        self.optimizer.param_groups[0]["lr"] = self.schedule.lr * share
 
     def epoch(self, data: Dataset, rows: Tensor, val_rows: Tensor) -> dict:
         """Train for one epoch, and validate; the record of both."""

@@ -1,6 +1,5 @@
 """What a data set tells of itself before training: counts, biases beside chance, what leaks."""
 
-import warnings
 from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
@@ -87,10 +86,7 @@ def describe_data(
         path = Path(out) / "bias.png"
         figure = write_beside(path, plots.png(plots.share_maps(drawn))).name if drawn else ""
         card = data_card(found, name=name, target=target, figure=figure)
-        path = write_beside(Path(out) / "data-card.md", card.encode())
-        if path.name != "data-card.md":
-            what = f"the card there says something else and stays; the new one is {path.name}"
-            warnings.warn(f"{path.parent}: {what}", stacklevel=2)
+        write_beside(Path(out) / "data-card.md", card.encode())
     return found
 
 

@@ -4,13 +4,10 @@ import copy
 import dataclasses
 import json
 import warnings
-from functools import partial
 from pathlib import Path
 
 from accelerate import PartialState
-from matplotlib.figure import Figure
 
-from xbl_kit import plots
 from xbl_kit.exemplar import Exemplar, picked_by_person
 from xbl_kit.methods import Known
 from xbl_kit.models import Classifier
@@ -45,7 +42,8 @@ def reproduce(
     wanted = settle(experiment, **settings)
     record = json.loads(json.dumps(dataclasses.asdict(wanted), default=str))
     files = OwnFiles(out, RECORD) if out else None
-    person = picked_by_person(files / PICKS) if files else None
+    picks = any("exemplar" in RECIPES[name].needs for name in wanted.models)
+    person = picked_by_person(files / PICKS) if files and picks else None
     exemplar = person if wanted.exemplars == "auto" else Exemplar.load(wanted.exemplars)
     if resume and files and (results := finished(files, record, exemplar)):
         return results
@@ -62,12 +60,13 @@ def reproduce(
         "settings": record,
         "versions": versions(),
         "device": str(next(iter(models.values())).mean.device.type),
-        **({"exemplars": exemplar.summary()} if exemplar else {}),
         "models": {name: found[name] for name in task.models},
     }
+    if exemplar:
+        results["exemplars"] = exemplar.summary() | {"digest": digest(*exemplar.tensors)}
     if files:
-        draw_run(results, models, task, partial(_draw, files))
         write_json(files.own(RESULTS), results)
+        draw_run(results, models, task, files.write)
     return results
 
 
@@ -101,7 +100,7 @@ def _train_all(
         recipe = RECIPES[name]
         before = models.get(recipe.after)
         model = copy.deepcopy(before) or build_network(settings, data, recipe.heads)
-        inputs = list(before.state_dict().values()) if before else []
+        inputs = [*model.state_dict().values(), data.label, *task.rows.values()]
         if "exemplar" in recipe.needs:
             exemplar = exemplar or _pick(task, before, files)
             inputs += exemplar.tensors
@@ -129,18 +128,14 @@ def _measure(name: str, model: Classifier, task: Task, files: OwnFiles | None) -
     data, rows, factors = task.data, task.rows, task.settings.confounders
     seen = {test: predict(model, data, rows[test]) for test in TESTS if test in rows}
     splits = {t: score(each, data, rows[t], factors) for t, each in seen.items()}
-    if "features" not in task.settings.plan:
+    if "features" not in task.settings.plan or "balanced" not in seen:
         return {"splits": splits}
     for test, each in seen.items():
         splits[test] |= told(each, data, rows, test, factors)
     measures, part = task.settings.plan.get("content"), seen["balanced"].parts[0]
     if files and measures is None:
-        draw_tsne(name, part, task, partial(_draw, files))
+        draw_tsne(name, part, task, files.write)
     return {"splits": splits} | content(part, data, rows["balanced"], factors, measures)
-
-
-def _draw(files: OwnFiles, name: str, figure: Figure) -> None:
-    files.write(name, lambda path: path.write_bytes(plots.png(figure)))
 
 
 def _keep_exemplar(files: OwnFiles, person: Exemplar | None, given: Exemplar | None) -> None:
@@ -150,7 +145,7 @@ def _keep_exemplar(files: OwnFiles, person: Exemplar | None, given: Exemplar | N
     elif given and not (person and digest(*person.tensors) == digest(*given.tensors)):
         if person:
             warnings.warn(f"{files / PICKS}: kept as {files.set_aside(PICKS).name}", stacklevel=3)
-        files.write(PICKS, given.save)
+        given.save(files.own(PICKS))
 
 
 def _pick(task: Task, model: Classifier, files: OwnFiles | None) -> Exemplar:
@@ -161,5 +156,5 @@ def _pick(task: Task, model: Classifier, files: OwnFiles | None) -> Exemplar:
     seen = predict(model, task.data, rows)
     exemplar = pick_automatically(task.data, rows, seen.cam, seen.label, region=region)
     if files:
-        files.write(PICKS, exemplar.save)
+        exemplar.save(files.own(PICKS))
     return exemplar

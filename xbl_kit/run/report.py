@@ -40,7 +40,7 @@ TITLES = {
     "worst_group": "accuracy of the worst group",
     "activation_precision": "Activation Precision",
 }
-Save = Callable[[str, Figure], None]
+Save = Callable[[str, bytes], None]  # a name, and what the file holds
 
 
 def versions() -> dict[str, str]:
@@ -83,14 +83,14 @@ def draw_run(results: dict, models: dict[str, Classifier], task: Task, save: Sav
     for key in TITLES if picks else ("accuracy", "worst_group"):
         values = by_split(results, key)
         if any(value is not None for splits in values.values() for value in splits.values()):
-            save(f"{key}.png", plots.split_bars(values, ylabel=TITLES[key]))
+            save(f"{key}.png", plots.png(plots.split_bars(values, ylabel=TITLES[key])))
     if picks:
         bad = picks["bad"][0] if isinstance(picks["bad"], list) else picks["bad"]
         iid, suspect = task.rows["iid"], task.data.classes.index(bad["label"])
         of_suspect = iid[task.data.label[iid] == suspect]
         some = (of_suspect if len(of_suspect) else iid)[:4]
         shown = {name: models[name] for name in results["models"]}
-        save("maps.png", maps_of(shown, task.data, some))
+        save("maps.png", plots.png(maps_of(shown, task.data, some)))
 
 
 def draw_tsne(name: str, part: Float[Tensor, "n d"], task: Task, save: Save) -> None:
@@ -98,7 +98,8 @@ def draw_tsne(name: str, part: Float[Tensor, "n d"], task: Task, save: Save) -> 
     data, rows = task.data, task.rows["balanced"]
     factors = {f: (data.levels[f], data.confounders[f][rows]) for f in task.settings.confounders}
     columns = {"label": (data.classes, data.label[rows])} | factors
-    save(f"tsne-{name}.png", plots.scatter(tsne(part), columns, title=RECIPES[name].title))
+    figure = plots.scatter(tsne(part), columns, title=RECIPES[name].title)
+    save(f"tsne-{name}.png", plots.png(figure))
 
 
 def by_split(results: dict, key: str) -> dict[str, dict[str, float | None]]:

@@ -10,7 +10,7 @@ from xbl_kit.exemplar import Exemplar, picked_by_person
 from xbl_kit.models import Classifier
 from xbl_kit.run.splits import Rows
 from xbl_kit.schedule import Schedule
-from xbl_kit.storage import OwnFiles, load_json, load_model, save_model, write_json
+from xbl_kit.storage import OwnFiles, digest, load_json, load_model, save_model, write_json
 from xbl_kit.train import best_epoch, fit
 
 RECORD, RESULTS, PICKS = "run.json", "results.json", "exemplar.npz"
@@ -36,8 +36,8 @@ def files_of(models: Iterable[str]) -> list[str]:
 def finished(files: OwnFiles, settings: dict, exemplar: Exemplar | None) -> dict | None:
     """The results of a run with these settings, and this exemplar if any, that came to its end."""
     results = load_json(files / RESULTS) if files.content.get("settings") == settings else None
-    picks = (results or {}).get("exemplars")
-    return None if picks and exemplar and exemplar.summary() != picks else results
+    picks = (results or {}).get("exemplars", {}).get("digest")
+    return None if exemplar and digest(*exemplar.tensors) != picks else results
 
 
 def begin(files: OwnFiles, settings: dict, models: Iterable[str], *, resume: bool) -> None:
@@ -46,16 +46,18 @@ def begin(files: OwnFiles, settings: dict, models: Iterable[str], *, resume: boo
     Raises ValueError where a run to be resumed had other settings, or where a name that is needed
     is somebody else's file.
     """
-    found = files.content.get("settings", settings)
+    found = files.content.get("settings", {}) if files.record.exists() else settings
     if resume and found != settings:
-        key = next(key for key in {**settings, **found} if found.get(key) != settings.get(key))
+        pairs = [(key, found.get(key, "none"), settings.get(key)) for key in {**settings, **found}]
+        key, theirs, ours = next(pair for pair in pairs if pair[1] != pair[2])
         raise ValueError(
-            f"{files.record}: holds a run with {key} {found.get(key)!r}, "
-            f"expected {settings.get(key)!r}; choose another --out or leave out --resume"
+            f"{files.record}: holds a run with {key} {theirs!r}, expected {ours!r}; "
+            "choose another --out or leave out --resume"
         )
     keep = {PICKS} if picked_by_person(files / PICKS) else set()
     files.names |= keep
-    files.begin(files_of(models), keep=files.names if resume else keep, settings=settings)
+    keep = files.names - {RESULTS} if resume else keep  # figures of then, weights of now: no
+    files.begin(files_of(models), keep=keep, settings=settings)
 
 
 class Stage:
