@@ -63,8 +63,9 @@ def reproduce(
         "models": {name: found[name] for name in task.models},
     }
     if exemplar:
-        results["exemplars"] = exemplar.summary() | {"digest": digest(*exemplar.tensors)}
+        results["exemplars"] = exemplar.summary()
     if files:
+        files.content["exemplar"] = digest(*exemplar.tensors) if exemplar else None
         write_json(files.own(RESULTS), results)
         draw_run(results, models, task, files.write)
     return results

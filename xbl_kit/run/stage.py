@@ -33,11 +33,10 @@ def files_of(models: Iterable[str]) -> list[str]:
     return [RESULTS, PICKS, *figures, *(name.format(m) for m in models for name in each)]
 
 
-def finished(files: OwnFiles, settings: dict, exemplar: Exemplar | None) -> dict | None:
-    """The results of a run with these settings, and this exemplar if any, that came to its end."""
+def finished(files: OwnFiles, settings: dict, picks: Exemplar | None) -> dict | None:
+    """The results of a run with these settings, and these picks if any, that came to its end."""
     results = load_json(files / RESULTS) if files.content.get("settings") == settings else None
-    picks = (results or {}).get("exemplars", {}).get("digest")
-    return None if exemplar and digest(*exemplar.tensors) != picks else results
+    return None if picks and digest(*picks.tensors) != files.content.get("exemplar") else results
 
 
 def begin(files: OwnFiles, settings: dict, models: Iterable[str], *, resume: bool) -> None:
