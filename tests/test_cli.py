@@ -27,6 +27,13 @@ def test_json_is_results_json(tmp_path, capsys, monkeypatch):
     assert printed == json.loads((folder / "results.json").read_text())
 
 
+def test_a_list_given_twice_is_both(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    models = ["--models", "erm", "--models", "reweighted, unrefined"]
+    assert main(["reproduce", "exbl", "--json", "--device", "cpu", *models]) == 0
+    assert set(json.loads(capsys.readouterr().out)["models"]) == {"erm", "reweighted", "unrefined"}
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

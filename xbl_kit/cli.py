@@ -93,8 +93,8 @@ def _reader(read: Callable[[str], object], expected: str) -> Callable[[str], obj
     return reader
 
 
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _strength(text: str) -> float | None:
@@ -129,23 +129,22 @@ def _flag(text: str, metavar: str | None = None, **options) -> dict:
 
 SKIP = {"dest": "reading", "action": "append_const", "const": ("skip_faulty", True)}
 OPTION = {"dest": "reading", "action": "append", "type": _reader(_option, "KEY=VALUE")}
+NAMES = {"action": "extend", "type": _names}  # given twice: all of them, not the last
 STRENGTH = {"type": _reader(_strength, "a number or 'natural'"), "default": 0.9}
 REGION = {"type": _reader(_region, "a name or four numbers L,T,R,B")}
 # Each flag is declared once; a command names those it takes. What is not given is not passed on.
 FLAGS = {
     "root": _flag("folder of the data", "PATH", type=Path),
     "target": _flag("column to predict (default: label)", "COL"),
-    "labels": _flag("its values to take (default: all)", "L1,L2", type=_names),
+    "labels": _flag("its values to take (default: all)", "L1,L2", **NAMES),
     "option": _flag("an option of the kind of data: see data/README.md", "KEY=VALUE", **OPTION),
     "skip-faulty": _flag("leave out rows with a fault, and say how many", **SKIP),
-    "confounders": _flag("the spurious factors, or columns to report", "A,B,..", type=_names),
+    "confounders": _flag("the spurious factors, or columns to report", "A,B,..", **NAMES),
     "strength": _flag("P(a class's own level | class), or natural (default: .9)", "P", **STRENGTH),
     "preset": _flag("model and schedule", default="classroom", choices=("classroom", "paper")),
     "exemplars": _flag("who picks the explanations (default: auto)", "auto|FILE"),
-    "region": _flag(
-        "where a good map lies: mask or box (default: lungs)", "NAME|L,T,R,B", **REGION
-    ),
-    "models": _flag("the methods to train (default: the experiment's)", "M1,M2", type=_names),
+    "region": _flag("a good map's mask or box (default: lungs)", "NAME|L,T,R,B", **REGION),
+    "models": _flag("the methods to train (default: the experiment's)", "M1,M2", **NAMES),
     "backbone": _flag("a network of ours or of torchvision's (default: the data's)", "NAME"),
     "weights": _flag("starting weights (default: the data's)", "imagenet|none|FILE"),
     "seed": _flag("seed of data, weights and order (default: 0)", type=int, default=0),
