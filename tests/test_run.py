@@ -390,3 +390,8 @@ def test_a_pick_that_no_method_needs_is_kept_and_not_reported(few_columns, tmp_p
     before = (tmp_path / "run/exemplar.npz").read_bytes()
     found = reproduce("exbl", **few_columns, models=["unrefined"], out=tmp_path / "run")
     assert "exemplars" not in found and (tmp_path / "run/exemplar.npz").read_bytes() == before
+    dataclasses.replace(picks, good=picks.bad, picked_by="other").save(tmp_path / "other.npz")
+    options = few_columns | {"exemplars": tmp_path / "other.npz", "out": tmp_path / "run"}
+    with pytest.warns(UserWarning, match=r"kept as exemplar-1\.npz"):
+        reproduce("exbl", **options, models=["unrefined"])
+    assert (tmp_path / "run/exemplar-1.npz").read_bytes() == before

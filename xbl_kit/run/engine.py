@@ -42,9 +42,9 @@ def reproduce(
     wanted = settle(experiment, **settings)
     record = json.loads(json.dumps(dataclasses.asdict(wanted), default=str))
     files = OwnFiles(out, RECORD) if out else None
-    picks = any("exemplar" in RECIPES[name].needs for name in wanted.models)
-    person = picked_by_person(files / PICKS) if files and picks else None
-    exemplar = person if wanted.exemplars == "auto" else Exemplar.load(wanted.exemplars)
+    person = picked_by_person(files / PICKS) if files else None
+    used = person if any("exemplar" in RECIPES[name].needs for name in wanted.models) else None
+    exemplar = used if wanted.exemplars == "auto" else Exemplar.load(wanted.exemplars)
     if resume and files and (results := finished(files, record, exemplar)):
         return results
     # Under torchrun one process of a machine opens first: what it caches is there for the others.
