@@ -11,11 +11,11 @@ import torch
 from PIL import Image
 
 import xbl_kit.data
+from xbl_kit.batch import Prediction
 from xbl_kit.exemplar import Exemplar, Explained
 from xbl_kit.explain import image_times_cam
 from xbl_kit.models import build_classifier
 from xbl_kit.run import PRESETS, Run
-from xbl_kit.train import Prediction
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 BOX = "(0.0, 0.0, 0.5, 1.0)"  # the left half

@@ -38,6 +38,24 @@ class Batch(NamedTuple):
         return Batch(*(move(value) for value in self))
 
 
+class Prediction(NamedTuple):
+    """What a model makes of n images, on the CPU: logits (n, k) and raw Grad-CAM maps (n, h, w).
+
+    `parts` are the features that the last layer of every head sees, the label's first, and
+    `others` the logits of every spurious factor.
+    """
+
+    logits: Float[Tensor, "n k"]
+    cam: Float[Tensor, "n h w"]
+    parts: list[Float[Tensor, "n ..."]]
+    others: dict[str, Float[Tensor, "n _"]]
+
+    @property
+    def label(self) -> Int[Tensor, " n"]:
+        """The predicted classes."""
+        return self.logits.argmax(dim=1)
+
+
 def region_pixels(batch: Batch, region: str | Box) -> Bool[Tensor, "b h w"]:
     """The pixels of a region: a mask's name, or a box (left, top, right, bottom) in shares of 1.
 

@@ -7,17 +7,17 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from tqdm.auto import tqdm
 
-from xbl_kit.batch import Batch
+from xbl_kit.batch import Batch, Prediction
 from xbl_kit.data import Dataset
 from xbl_kit.data.faults import one_of
 from xbl_kit.explain import grad_cam
@@ -179,24 +179,6 @@ def _require_finite(losses: dict[str, Tensor], where: str, rows: Tensor) -> None
         f"{where}: the loss is not finite ({said}; rows {some}); "
         "lower the learning rate, or look at these rows"
     )
-
-
-class Prediction(NamedTuple):
-    """What a model makes of n images, on the CPU: logits (n, k) and raw Grad-CAM maps (n, h, w).
-
-    `parts` are the features that the last layer of every head sees, the label's first, and
-    `others` the logits of every spurious factor.
-    """
-
-    logits: Float[Tensor, "n k"]
-    cam: Float[Tensor, "n h w"]
-    parts: list[Float[Tensor, "n ..."]]
-    others: dict[str, Float[Tensor, "n _"]]
-
-    @property
-    def label(self) -> Int[Tensor, " n"]:
-        """The predicted classes."""
-        return self.logits.argmax(dim=1)
 
 
 def predict(

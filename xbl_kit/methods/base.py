@@ -9,10 +9,12 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from xbl_kit.batch import Batch, Box
+from xbl_kit.batch import Batch, Box, Prediction
 from xbl_kit.data import Dataset
 from xbl_kit.exemplar import Exemplar
 from xbl_kit.models import Classifier
+
+NOTHING = torch.zeros(0, dtype=torch.int64)  # no rows
 
 
 class Seen(NamedTuple):
@@ -37,6 +39,9 @@ class Known:
 
     The rows it will train on, the spurious `factors`, the exemplar that was picked, the name of
     the `region` where a good map lies, and in how many `steps` (batches) it will be trained.
+    `before` is what the model that it starts from makes of every row of the data. A person may have
+    given `images` that break the bias (rows with their labels; a method that trains finds them
+    among its `rows`), or a `pool` without labels and in words the class of its counter images.
     """
 
     data: Dataset
@@ -46,6 +51,10 @@ class Known:
     region: str | Box = "lungs"
     steps: int = 1
     seed: int = 0
+    before: Prediction | None = None
+    images: Int[Tensor, " k"] = NOTHING
+    pool: Int[Tensor, " m"] = NOTHING
+    counter_class: int | None = None
 
 
 class Method(nn.Module):

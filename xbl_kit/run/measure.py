@@ -10,12 +10,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from xbl_kit import metrics
+from xbl_kit.batch import Prediction
 from xbl_kit.data import Dataset, confound
 from xbl_kit.explain import upsample
 from xbl_kit.losses import held_out_information
 from xbl_kit.models import Classifier
 from xbl_kit.run.splits import Rows
-from xbl_kit.train import Prediction, predict
+from xbl_kit.train import predict
 
 FEW = 10  # images; in a smaller group one of them moves the accuracy by more than .1
 

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from xbl_kit.methods import Method, explained, mimm, weighted
 
 
@@ -13,17 +15,21 @@ class Recipe:
     The model starts as that of the recipe `after`, or fresh, and has a head for each spurious
     factor where `heads`. It is trained on the rows "train" and "val", with `rows` before their
     names, by the preset's `schedule`, or for as many epochs as the model of `as_long_as` kept.
-    `needs` is what a person has to give: "exemplar", "masks", "factors".
+    Where `schedule` is None nothing is trained, and `build` gives the corrected logits, (n, k), of
+    every row of the data. `needs` is what a person has to give: "exemplar", "masks", "factors",
+    "images" that break the bias; "pool" stands for images without labels, in their place.
+    `takes` is what it makes use of where it is given.
     """
 
-    build: Callable[..., Method]
+    build: Callable[..., Method | Tensor]
     title: str
     after: str | None = None
     rows: str = ""
     heads: bool = False
-    schedule: str = "train"
+    schedule: str | None = "train"
     as_long_as: str | None = None
     needs: tuple[str, ...] = ()
+    takes: tuple[str, ...] = ()
 
 
 REFINED = {"after": "unrefined", "schedule": "refine"}
