@@ -18,6 +18,7 @@ ALL = ("phantom", "morphomnist", *LISTED)
 EXBL = "train Unrefined, pick exemplars, refine with eXBL, verify"
 CHECK = "list every fault; exit 1 if there is one"
 DESCRIBE = "counts, biases, leakage; writes a data card"
+COMPARE = "train methods side by side: what works when, for what effort"
 MIMM = "unlearn several spurious factors at once, beside baselines and an oracle, verify"
 
 
@@ -49,6 +50,22 @@ def _reproduce(options: dict, as_json: bool) -> int:
         if len(table):
             print(table.to_string(float_format="{:.2f}".format, na_rep="-"))
     print(f"\nresults, weights and figures: {out}")
+    return 0
+
+
+def _compare(options: dict, as_json: bool) -> int:
+    from xbl_kit.run import compare, comparison
+    from xbl_kit.storage import is_first_process
+
+    out = options["out"] = options["out"] or Path("build") / f"compare-{options['data']}"
+    results = compare(**options)
+    if not is_first_process():
+        return 0
+    if as_json:
+        print((Path(out) / "results.json").read_text(encoding="utf-8"), end="")
+        return 0
+    print(comparison(results).to_string())
+    print(f"\nresults, weights, figure and report: {out}")
     return 0
 
 
@@ -97,6 +114,10 @@ def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
+def _numbers(text: str) -> list[int]:
+    return [int(name) for name in _names(text)]
+
+
 def _strength(text: str) -> float | None:
     return None if text == "natural" else float(text)
 
@@ -130,7 +151,8 @@ def _flag(text: str, metavar: str | None = None, **options) -> dict:
 SKIP = {"dest": "reading", "action": "append_const", "const": ("skip_faulty", True)}
 OPTION = {"dest": "reading", "action": "append", "type": _reader(_option, "KEY=VALUE")}
 NAMES = {"action": "extend", "type": _names}  # given twice: all of them, not the last
-STRENGTH = {"type": _reader(_strength, "a number or 'natural'"), "default": 0.9}
+NUMBERS = {"action": "extend", "type": _reader(_numbers, "whole numbers")}
+STRENGTH = {"type": _reader(_strength, "a number or 'natural'")}
 REGION = {"type": _reader(_region, "a name or four numbers L,T,R,B")}
 # Each flag is declared once; a command names those it takes. What is not given is not passed on.
 FLAGS = {
@@ -140,13 +162,20 @@ FLAGS = {
     "option": _flag("an option of the kind of data: see data/README.md", "KEY=VALUE", **OPTION),
     "skip-faulty": _flag("leave out rows with a fault, and say how many", **SKIP),
     "confounders": _flag("the spurious factors, or columns to report", "A,B,..", **NAMES),
-    "strength": _flag("P(a class's own level | class), or natural (default: .9)", "P", **STRENGTH),
+    "strength": _flag("P(a class's own level | class), or natural", "P", **STRENGTH),
     "preset": _flag("model and schedule", default="classroom", choices=("classroom", "paper")),
     "exemplars": _flag("who picks the explanations (default: auto)", "auto|FILE"),
     "region": _flag("a good map's mask or box (default: lungs)", "NAME|L,T,R,B", **REGION),
     "models": _flag("the methods to train (default: the experiment's)", "M1,M2", **NAMES),
     "backbone": _flag("a network of ours or of torchvision's (default: the data's)", "NAME"),
     "weights": _flag("starting weights (default: the data's)", "imagenet|none|FILE"),
+    "methods": _flag("what to train beside unrefined, names of recipes", "M1,M2", **NAMES),
+    "seeds": _flag("seeds of data, weights and order (default: 0)", "N1,N2", **NUMBERS),
+    "images": _flag("give so many images that break the bias, or so many", "K1,K2", **NUMBERS),
+    "draws": _flag("how often these are drawn (default: 1)", "N", type=int),
+    "unlabelled": _flag("give so many without labels, half break the bias", "N", type=int),
+    "controls": _flag("also without, or with nothing but, the region", "C1,C2", **NAMES),
+    "biased": _flag("class that the bias speaks for (default: as Unrefined errs)", "LABEL"),
     "seed": _flag("seed of data, weights and order (default: 0)", type=int, default=0),
     "out": _flag("folder to write to (default: build/...)", "DIR", type=Path, default=None),
     "resume": _flag("go on with a run that was stopped", action="store_true"),
@@ -154,8 +183,9 @@ FLAGS = {
     "json": _flag("print JSON instead of tables", action="store_true"),
 }
 READING = ("root", "target", "option")
-TRAINING = (*READING, "labels", "skip-faulty", "confounders", "models", "backbone", "weights")
-ENDING = ("seed", "out", "resume", "device", "json")
+TRAINING = (*READING, "labels", "skip-faulty", "confounders", "backbone", "weights")
+ENDING = ("out", "resume", "device", "json")
+GIVEN = ("images", "draws", "unlabelled", "biased", "controls")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -168,17 +198,21 @@ def _parser() -> argparse.ArgumentParser:
     experiments = reproduce.add_subparsers(dest="experiment", required=True)
     data = commands.add_parser("data", help="look at a data set before training")
     looks = data.add_subparsers(required=True)
-    drawn, exbl = ("phantom", *LISTED), ("preset", "exemplars", "region")
+    drawn, exbl = ("phantom", *LISTED), ("preset", "exemplars", "region", "seed")
+    mimm, compared = ("strength", "seed"), (*exbl[:-1], "strength", "methods", "seeds", *GIVEN)
     for within, name, text, act, kinds, flags in (
-        (experiments, "exbl", EXBL, _reproduce, drawn, (*TRAINING, *exbl, *ENDING)),
-        (experiments, "mimm-x", MIMM, _reproduce, ALL, (*TRAINING, "strength", *ENDING)),
+        (experiments, "exbl", EXBL, _reproduce, drawn, (*TRAINING, "models", *exbl, *ENDING)),
+        (experiments, "mimm-x", MIMM, _reproduce, ALL, (*TRAINING, "models", *mimm, *ENDING)),
+        (commands, "compare", COMPARE, _compare, drawn, (*TRAINING, *compared, *ENDING)),
         (looks, "check", CHECK, _check, LISTED, (*READING, "json")),
         (looks, "describe", DESCRIBE, _describe, ALL, (*READING, "out")),
     ):
         command = within.add_parser(name, help=text, argument_default=argparse.SUPPRESS)
         command.set_defaults(act=act)
-        how = {"default": "phantom"} if act is _reproduce else {"required": True}
+        how = {"default": "phantom"} if act in (_reproduce, _compare) else {"required": True}
         command.add_argument("--data", choices=kinds, help="kind of data set", **how)
+        if name == "mimm-x":
+            command.set_defaults(strength=0.9)
         for flag in flags:
             command.add_argument(f"--{flag}", **FLAGS[flag])
     return parser

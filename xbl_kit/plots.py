@@ -149,6 +149,29 @@ def split_bars(
     return figure
 
 
+def dots(
+    points: Sequence[tuple[str, str, float, float]], *, xlabel: str, chance: float | None = None
+) -> Figure:
+    """A row for each name of (name, series, mean, spread), in the order given; a mark a series."""
+    names, series = (list(dict.fromkeys(point[i] for point in points)) for i in (0, 1))
+    figure, [[axes]] = panels((8, 1.1 + 0.27 * len(names)), 1, 1)
+    colours = sns.color_palette("colorblind", len(series))
+    for number, (one, colour) in enumerate(zip(series, colours, strict=True)):
+        own = [(names.index(n), mean, spread) for n, s, mean, spread in points if s == one]
+        y, mean, spread = zip(*own, strict=True)
+        shifted = [place + 0.16 * number for place in y]
+        look = {"fmt": "osD^v"[number % 5], "color": colour, "markersize": 5, "label": one}
+        axes.errorbar(mean, shifted, xerr=spread, linestyle="", elinewidth=1, **look)
+    if chance is not None:
+        axes.axvline(chance, color="black", linestyle=":", linewidth=1, label="chance")
+    axes.set(xlim=(-0.02, 1.02), xlabel=xlabel, ylim=(len(names) - 0.4, -0.6))
+    axes.set_yticks(range(len(names)), names)
+    axes.grid(axis="y", linewidth=0.3)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=4, frameon=False)
+    sns.despine(figure)
+    return figure
+
+
 def share_maps(tables: Mapping[str, DataFrame]) -> Figure:
     """One panel a table of P(level | label), a row a label: rows that differ are a bias."""
     widths = [table.shape[1] for table in tables.values()]

@@ -99,14 +99,14 @@ def data_card(found: Survey, *, name: str, target: str, figure: str = "") -> str
         classes=", ".join(found.counts.index),
         images=found.counts["images"].sum(),
         described=f"by xbl-kit {__version__}, Python {python_version()}",
-        counts=_markdown(found.counts),
-        bias=_markdown(found.bias) if len(found.bias) else "No column can be held against it.",
+        counts=markdown(found.counts),
+        bias=markdown(found.bias) if len(found.bias) else "No column can be held against it.",
         figure=figure,
         leaks="\n".join(f"- {sentence}" for sentence in found.leaks),
     )
 
 
-def _markdown(table: pd.DataFrame) -> str:
+def markdown(table: pd.DataFrame) -> str:
     """A table of few rows; pandas' own needs one more package."""
     text = table.map(lambda value: f"{value:.2f}" if isinstance(value, float) else str(value))
     lines = [["", *text.columns], ["---"] * (1 + len(text.columns)), *text.reset_index().to_numpy()]

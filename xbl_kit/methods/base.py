@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -39,9 +40,10 @@ class Known:
 
     The rows it will train on, the spurious `factors`, the exemplar that was picked, the name of
     the `region` where a good map lies, and in how many `steps` (batches) it will be trained.
-    `before` is what the model that it starts from makes of every row of the data. A person may have
-    given `images` that break the bias (rows with their labels; a method that trains finds them
-    among its `rows`), or a `pool` without labels and in words the class of its counter images.
+    `before` is what a model trained before makes of every row of the data. A person may have given
+    `images` that break the bias (row numbers; they are the last of `rows`), or a `pool` without
+    labels, and in words the `biased` class and that of most counter images. `statistics()` are
+    `models.layer_statistics` of the network that all models start with.
     """
 
     data: Dataset
@@ -54,7 +56,9 @@ class Known:
     before: Prediction | None = None
     images: Int[Tensor, " k"] = NOTHING
     pool: Int[Tensor, " m"] = NOTHING
+    biased: int | None = None
     counter_class: int | None = None
+    statistics: Callable[[], np.ndarray] | None = None
 
 
 class Method(nn.Module):

@@ -2,10 +2,11 @@
 
 from xbl_kit.data.describe import describe_data
 from xbl_kit.data.open import check_data
+from xbl_kit.run.compare import compare
 from xbl_kit.run.engine import open_run, reproduce
 from xbl_kit.run.measure import evaluate
 from xbl_kit.run.recipes import EXPERIMENTS, RECIPES, Recipe
-from xbl_kit.run.report import by_split, contents, maps_of, summary
+from xbl_kit.run.report import by_split, comparison, contents, maps_of, summary
 from xbl_kit.run.stage import Run
 from xbl_kit.run.task import PRESETS, prepare
 
@@ -17,6 +18,8 @@ __all__ = [
     "Run",
     "by_split",
     "check_data",
+    "compare",
+    "comparison",
     "contents",
     "describe_data",
     "evaluate",

@@ -1,24 +1,21 @@
-"""The one engine: every experiment is a list of recipes, trained and measured one by one."""
+"""The experiments of the papers: a list of recipes, trained and measured, written to a folder."""
 
-import copy
 import dataclasses
 import json
+import time
 import warnings
 from pathlib import Path
 
 from accelerate import PartialState
 
+from xbl_kit.data.faults import one_of
 from xbl_kit.exemplar import Exemplar, picked_by_person
-from xbl_kit.methods import Known
-from xbl_kit.models import Classifier
-from xbl_kit.pick import pick_automatically
-from xbl_kit.run.measure import content, score, told
-from xbl_kit.run.recipes import RECIPES, in_order
-from xbl_kit.run.report import draw_run, draw_tsne, versions
-from xbl_kit.run.stage import PICKS, RECORD, RESULTS, Run, Stage, begin, finished
-from xbl_kit.run.task import TESTS, Settings, Task, build_network, open_task, settle
+from xbl_kit.run.recipes import PAPERS, RECIPES
+from xbl_kit.run.report import draw_run, versions
+from xbl_kit.run.stage import PICKS, RECORD, RESULTS, Run, begin, finished
+from xbl_kit.run.task import Given, Settings, build_network, open_task, settle
+from xbl_kit.run.work import Work
 from xbl_kit.storage import OwnFiles, digest, load_json, load_model, write_json
-from xbl_kit.train import predict
 
 
 def reproduce(
@@ -39,6 +36,7 @@ def reproduce(
 
     Raises ValueError for settings, data or a folder that are of no use.
     """
+    one_of("experiment", experiment, PAPERS)
     wanted = settle(experiment, **settings)
     record = json.loads(json.dumps(dataclasses.asdict(wanted), default=str))
     files = OwnFiles(out, RECORD) if out else None
@@ -50,17 +48,21 @@ def reproduce(
     # Under torchrun one process of a machine opens first: what it caches is there for the others.
     with PartialState(cpu=device == "cpu").local_main_process_first():
         task = open_task(wanted)
+        work = Work(task, files, exemplar, device)
         if files:
-            begin(files, record, task.models, resume=resume)
+            begin(files, record, work.names, resume=resume)
             _keep_exemplar(files, person, exemplar)
-    models, found, exemplar = _train_all(task, files, exemplar, device)
+    while work.left:
+        if not work.go_on():
+            time.sleep(1)  # another process is at what is left
+    models, exemplar = work.models, work.exemplar
     results = {
         "schema": 1,
         **{key: getattr(wanted, key) for key in ("experiment", "data", "preset", "seed")},
         "settings": record,
         "versions": versions(),
         "device": str(next(iter(models.values())).mean.device.type),
-        "models": {name: found[name] for name in task.models},
+        "models": {name: work.found[name][Given()] for name in task.models},
     }
     if exemplar:
         results["exemplars"] = exemplar.summary()
@@ -90,55 +92,6 @@ def open_run(out: str | Path) -> Run:
     return Run(results, task.data, task.rows, models, exemplar)
 
 
-def _train_all(
-    task: Task, files: OwnFiles | None, exemplar: Exemplar | None, device: str
-) -> tuple[dict[str, Classifier], dict[str, dict], Exemplar | None]:
-    """Every model trained and measured, or taken over; and the exemplar where one was needed."""
-    models: dict[str, Classifier] = {}
-    found: dict[str, dict] = {}
-    settings, data = task.settings, task.data
-    for name in in_order(task.models):
-        recipe = RECIPES[name]
-        before = models.get(recipe.after)
-        model = copy.deepcopy(before) or build_network(settings, data, recipe.heads)
-        inputs = [*model.state_dict().values(), data.label, *task.rows.values()]
-        if "exemplar" in recipe.needs:
-            exemplar = exemplar or _pick(task, before, files)
-            inputs += exemplar.tensors
-        epochs = found[recipe.as_long_as]["train"]["kept"] if recipe.as_long_as else None
-        stage = Stage(name, files, {"inputs": digest(*inputs), "epochs": epochs})
-        found[name] = stage.taken_over(model)
-        if found[name] is None:
-            rows = {part: task.rows[recipe.rows + part] for part in ("train", "val")}
-            schedule = task.schedule(recipe.schedule, device, epochs)
-            steps = schedule.epochs * len(schedule.batches(rows["train"], 0))
-            factors, region = tuple(settings.confounders), settings.region
-            known = Known(data, rows["train"], factors, exemplar, region, steps, settings.seed)
-            usual, given = settings.plan.get("options", {}), settings.options
-            method = recipe.build(model, known, **usual.get(name, {}) | dict(given.get(name, {})))
-            training = stage.train(method, data, rows, schedule)
-            found[name] = {"train": training} | _measure(name, model, task, files)
-            stage.keep(found[name])
-        models[name] = model
-    return models, found, exemplar
-
-
-def _measure(name: str, model: Classifier, task: Task, files: OwnFiles | None) -> dict:
-    """Every test split, passed through the network once; and what the features hold, where each
-    task has a part of its own."""
-    data, rows, factors = task.data, task.rows, task.settings.confounders
-    seen = {test: predict(model, data, rows[test]) for test in TESTS if test in rows}
-    splits = {t: score(each, data, rows[t], factors) for t, each in seen.items()}
-    if "features" not in task.settings.plan or "balanced" not in seen:
-        return {"splits": splits}
-    for test, each in seen.items():
-        splits[test] |= told(each, data, rows, test, factors)
-    measures, part = task.settings.plan.get("content"), seen["balanced"].parts[0]
-    if files and measures is None:
-        draw_tsne(name, part, task, files.write)
-    return {"splits": splits} | content(part, data, rows["balanced"], factors, measures)
-
-
 def _keep_exemplar(files: OwnFiles, person: Exemplar | None, given: Exemplar | None) -> None:
     """Put the `given` exemplar where the run's is; one of another `person` moves aside."""
     if person and person is given:
@@ -147,15 +100,3 @@ def _keep_exemplar(files: OwnFiles, person: Exemplar | None, given: Exemplar | N
         if person:
             warnings.warn(f"{files / PICKS}: kept as {files.set_aside(PICKS).name}", stacklevel=3)
         given.save(files.own(PICKS))
-
-
-def _pick(task: Task, model: Classifier, files: OwnFiles | None) -> Exemplar:
-    """The automatic pick, or the one that a resumed run made before it was stopped."""
-    if files and (files / PICKS).exists():
-        return Exemplar.load(files / PICKS)
-    rows, region = task.rows["train"], task.settings.region
-    seen = predict(model, task.data, rows)
-    exemplar = pick_automatically(task.data, rows, seen.cam, seen.label, region=region)
-    if files:
-        exemplar.save(files.own(PICKS))
-    return exemplar

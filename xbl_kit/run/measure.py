@@ -48,8 +48,32 @@ def score(seen: Prediction, data: Dataset, rows: Tensor, factors: Sequence[str])
         "worst_group_n": n,
         "groups": {k: v | ({"few": True} if v["n"] < FEW else {}) for k, v in groups.items()},
         "predicted": dict(zip(data.classes, counts, strict=True)),
+        "parts": _parts(seen.label, data, rows),
     }
     return rounded(found | _where(seen.cam, data, rows))
+
+
+def _parts(said: Tensor, data: Dataset, rows: Tensor) -> dict[str, dict]:
+    """Accuracy by class and, where the `site` is known, by source: {"site=NIH": ...}."""
+    label = data.label[rows]
+    columns = {"label": (data.classes, label)}
+    if "site" in data.confounders:
+        columns["site"] = data.levels["site"], data.confounders["site"][rows]
+    return {
+        f"{column}={name}": {
+            "n": int((own == number).sum()),
+            "accuracy": metrics.accuracy(said[own == number], label[own == number]),
+        }
+        for column, (names, own) in columns.items()
+        for number, name in enumerate(names)
+        if (own == number).any()
+    }
+
+
+def some_of(seen: Prediction, rows: Tensor) -> Prediction:
+    """What a model makes of some rows, from what it makes of all."""
+    parts, others = [p[rows] for p in seen.parts], {f: z[rows] for f, z in seen.others.items()}
+    return Prediction(seen.logits[rows], seen.cam[rows], parts, others)
 
 
 def _where(cam: Tensor, data: Dataset, rows: Tensor) -> dict:

@@ -18,7 +18,8 @@ class Recipe:
     Where `schedule` is None nothing is trained, and `build` gives the corrected logits, (n, k), of
     every row of the data. `needs` is what a person has to give: "exemplar", "masks", "factors",
     "images" that break the bias; "pool" stands for images without labels, in their place.
-    `takes` is what it makes use of where it is given.
+    `takes` is what it makes use of where it is given. Where `fresh` the model starts anew, and the
+    method is told what that of `after` makes of the data.
     """
 
     build: Callable[..., Method | Tensor]
@@ -30,6 +31,7 @@ class Recipe:
     as_long_as: str | None = None
     needs: tuple[str, ...] = ()
     takes: tuple[str, ...] = ()
+    fresh: bool = False
 
 
 REFINED = {"after": "unrefined", "schedule": "refine"}
@@ -46,10 +48,11 @@ RECIPES = {
     "oracle": Recipe(weighted.erm, "Oracle", rows="oracle_", schedule="oracle"),
 }
 
-EXPERIMENTS = {
+PAPERS = {
     "exbl": ("unrefined", "control", "exbl", "oracle"),
     "mimm-x": ("erm", "reweighted", "multitask", "mimm-x", "oracle"),
 }
+EXPERIMENTS = {**PAPERS, "compare": ("unrefined", "control", "exbl", "oracle")}
 
 
 def in_order(names: Iterable[str]) -> list[str]:

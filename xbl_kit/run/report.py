@@ -12,6 +12,7 @@ from torch import Tensor
 
 from xbl_kit import __version__, plots
 from xbl_kit.data import Dataset
+from xbl_kit.data.describe import markdown
 from xbl_kit.explain import upsample
 from xbl_kit.metrics import tsne
 from xbl_kit.models import Classifier
@@ -118,3 +119,70 @@ def maps_of(models: dict[str, Classifier], data: Dataset, rows: Tensor) -> Figur
     said = {title: data.names(each.label) for title, each in seen.items()}
     mask = next(iter(batch.masks.values()), None)
     return plots.map_grid(batch.image, cams, mask, titles=data.names(batch.label), notes=said)
+
+
+def comparison(results: dict) -> pd.DataFrame:
+    """`results.json` of compare as a table: a row for a method and what was given, by control.
+
+    Accuracy by split, the worst group where the data are balanced, and in the counter-group the
+    accuracy by source: mean ± standard deviation.
+    """
+    table = pd.DataFrame(results["table"])
+    table["given"] = [_given(row) for row in results["table"]]
+    whole, source = table["group"].isna(), table["group"].str.startswith("site=", na=False)
+    table = table[
+        (whole & (table["metric"] == "accuracy"))
+        | (whole & (table["metric"] == "worst_group") & (table["split"] == "balanced"))
+        | (source & (table["split"] == "counter"))
+        | (table["group"] == f"label={results['biased']}") & (table["split"] == "iid")
+    ]
+    what = table["group"].where(table["group"].notna(), table["metric"].replace("accuracy", ""))
+    column = (table["split"] + " " + what.str.replace("_", " ")).str.strip()
+    figures = [f"{m:.2f} ± {s:.2f}" for m, s in table[["mean", "sd"]].to_numpy()]
+    method = [RECIPES[name].title for name in table["method"]]
+    control = table["control"].fillna("")
+    columns = {"method": method, "given": table["given"], "control": control}
+    long = pd.DataFrame(columns | {"column": column, "figure": figures})
+    wide = long.pivot_table("figure", list(columns), "column", "first", sort=False)
+    return wide.fillna("-").rename_axis(columns=None)
+
+
+def _given(row: dict) -> str:
+    """What a person gave, in words: "2 clicks"."""
+    return ", ".join(f"{n} {kind}" for kind, n in row["needs"].items() if n) or "nothing"
+
+
+def draw_comparison(results: dict) -> bytes:
+    """Effect against effort: accuracy of the counter-group by method, least effort first."""
+    rows = [row for row in results["table"] if row["group"] is None]
+    wanted = ("counter", "accuracy"), ("balanced", "worst_group"), ("iid", "accuracy")
+    have = {(row["split"], row["metric"]) for row in rows}
+    split, metric = next(each for each in wanted if each in have)
+    rows = [row for row in rows if (row["split"], row["metric"]) == (split, metric)]
+    points = [
+        (f"{RECIPES[row['method']].title} ({_given(row)})", row["control"] or "whole image",
+         row["mean"], row["sd"])
+        for row in sorted(rows, key=lambda row: sum(row["needs"].values()))
+    ]  # fmt: skip
+    label = f"{TITLES[metric]}, {split}"
+    return plots.png(plots.dots(points, xlabel=label, chance=rows[0]["chance"]))
+
+
+def write_comparison(results: dict, figure: str) -> str:
+    """The report in Markdown."""
+    settings = results["settings"]
+    table = comparison(results).reset_index().set_index("method")
+    runs = max(row["n"] for row in results["table"])
+    return (
+        "\n\n".join(
+            (
+                f"# Methods side by side: {results['data']}, preset {results['preset']}",
+                f"Seeds {', '.join(map(str, settings['seeds']))}; what is given is drawn "
+                f"{settings['draws']} times. Mean ± standard deviation of up to "
+                f"{runs} runs.",
+                f"![Accuracy by method, from the least effort of a person to the most]({figure})",
+                markdown(table),
+            )
+        )
+        + "\n"
+    )

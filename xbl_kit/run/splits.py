@@ -1,13 +1,16 @@
 """The data of an experiment, and the rows of each of its splits."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from jaxtyping import Int
 from torch import Tensor
 
 from xbl_kit.data import Dataset, confound, open_dataset
+from xbl_kit.methods.base import NOTHING
 
 Rows = dict[str, Int[Tensor, " _"]]
 Levels = Mapping[str, Sequence[int]]  # of each factor, the level that each class prefers
@@ -115,6 +118,53 @@ def find_confounded(
             most = min(most, len(rows[split]) // len(data.classes))
         rows[name] = confound.sample_rows(data, pool[split], most, tables, seed=seed)
     return rows
+
+
+def draw_images(
+    data: Dataset, rows: Rows, images: int, unlabelled: int, *, biased: int, seed: int = 0
+) -> tuple[Tensor, Tensor, Rows]:
+    """Rows of `images` that break the bias, or of an `unlabelled` pool, and what is left of `rows`.
+
+    The images are drawn from "counter", one a patient, none of the `biased` class, and where a
+    `site` is known from that class's own sites: others would be told by the site alone. Half of the
+    pool is drawn so, half of the biased class in "iid". No patient of these is tested on.
+
+    Raises ValueError where there are too few.
+    """
+    own = data.label == biased
+    counter = rows["counter"][~own[rows["counter"]]]
+    ill = rows["iid"][own[rows["iid"]]]
+    if "site" in data.confounders:
+        site = data.confounders["site"]
+        counter = _of_the_same(site, counter, rows["train"][own[rows["train"]]])
+    wanted = {"counter": (counter, images or unlabelled // 2)}
+    wanted |= {"iid": (ill, unlabelled - unlabelled // 2)} if unlabelled else {}
+    drawn = []
+    for name, (some, n) in wanted.items():
+        one_each = _one_a_patient(data, some, seed)
+        if len(one_each) <= n:
+            have = f"{name!r} has {len(one_each)} patients to draw {n} from, and to test on"
+            raise ValueError(f"{have}; give fewer images")
+        drawn.append(one_each[:n])
+    patients = data.patient[torch.cat(drawn)]
+    left = {name: some[~torch.isin(data.patient[some], patients)] for name, some in rows.items()}
+    return (NOTHING, torch.cat(drawn), left) if unlabelled else (drawn[0], NOTHING, left)
+
+
+def _of_the_same(site: Tensor, rows: Tensor, others: Tensor) -> Tensor:
+    """Those `rows` that come from a site of the `others`; all, with a warning, where none does."""
+    same = rows[torch.isin(site[rows], site[others])]
+    if len(rows) and not len(same):
+        what = "no counter image is from a site of the biased class; the site alone may tell them"
+        warnings.warn(what, stacklevel=3)
+    return same if len(same) else rows
+
+
+def _one_a_patient(data: Dataset, rows: Tensor, seed: int) -> Tensor:
+    """The rows in an order drawn by `seed`, without further images of a patient."""
+    rows = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))]
+    _, first = np.unique(data.patient[rows].numpy(), return_index=True)
+    return rows[np.sort(first)]
 
 
 def splits_of(bias: Tables) -> dict[str, tuple[str, Tables]]:

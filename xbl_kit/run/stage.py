@@ -1,8 +1,12 @@
 """The folder a run writes to, and what of it a resumed run may take over, stage by stage."""
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import NamedTuple
 
+from filelock import FileLock, Timeout
 from torch import nn
 
 from xbl_kit.data import Dataset
@@ -26,11 +30,11 @@ class Run(NamedTuple):
     exemplar: Exemplar | None = None
 
 
-def files_of(models: Iterable[str]) -> list[str]:
-    """The names of all files that a run of these models may write beside its record."""
+def files_of(stages: Iterable[str]) -> list[str]:
+    """The names of all files that a run of these stages may write beside its record."""
     figures = ("accuracy.png", "worst_group.png", "activation_precision.png", "maps.png")
     each = ("model-{}.safetensors", "stage-{}.json", "train-{}.pt", "tsne-{}.png")
-    return [RESULTS, PICKS, *figures, *(name.format(m) for m in models for name in each)]
+    return [RESULTS, PICKS, *figures, *(name.format(m) for m in stages for name in each)]
 
 
 def finished(files: OwnFiles, settings: dict, picks: Exemplar | None) -> dict | None:
@@ -39,7 +43,7 @@ def finished(files: OwnFiles, settings: dict, picks: Exemplar | None) -> dict | 
     return None if picks and digest(*picks.tensors) != files.content.get("exemplar") else results
 
 
-def begin(files: OwnFiles, settings: dict, models: Iterable[str], *, resume: bool) -> None:
+def begin(files: OwnFiles, settings: dict, names: Iterable[str], *, resume: bool) -> None:
     """Make a folder ready for a run with these settings; a new run removes an old one's files.
 
     Raises ValueError where a run to be resumed had other settings, or where a name that is needed
@@ -56,32 +60,60 @@ def begin(files: OwnFiles, settings: dict, models: Iterable[str], *, resume: boo
     keep = {PICKS} if picked_by_person(files / PICKS) else set()
     files.names |= keep
     keep = files.names - {RESULTS} if resume else keep  # figures of then, weights of now: no
-    files.begin(files_of(models), keep=keep, settings=settings)
+    files.begin(names, keep=keep, settings=settings)
 
 
 class Stage:
     """One model of a run: model-NAME.safetensors, stage-NAME.json, and train-NAME.pt meanwhile.
+    A correction of a model that is trained has no weights of its own.
 
     The record holds what the model is `given`, such as a digest of the weights it starts from, and
     in the end its results: what was given something else is not taken over. The state of training
     stays until the model is measured.
     """
 
-    def __init__(self, name: str, files: OwnFiles | None, given: dict):
-        self.name, self.files, self.given = name, files, given
+    def __init__(self, name: str, files: OwnFiles | None, given: dict | None = None):
+        self.name, self.files, self.given = name, files, given or {}
         self.weights, self.record = f"model-{name}.safetensors", f"stage-{name}.json"
         self.state = f"train-{name}.pt"
 
-    def taken_over(self, model: Classifier) -> dict | None:
+    @property
+    def lock(self) -> Path:
+        """The file that is locked by who is at this stage."""
+        return self.files / f".{self.name}.lock"
+
+    @contextmanager
+    def alone(self) -> Iterator[bool]:
+        """Whether no other process is at this stage; none comes while this one is.
+
+        Processes of one `torchrun` are at it together.
+        """
+        if self.files is None or int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            yield True
+            return
+        self.files.folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.lock)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.release()
+
+    def taken_over(self, model: Classifier | None) -> dict | None:
         """The results of a stage that is done, its weights read into `model`; else None."""
         found = load_json(self.files / self.record) if self.files else None
         if found is None or found.get("given") != self.given:
             if self.files:
                 self.files.remove([self.record, self.weights, self.state])
             return None
-        if "results" not in found or not (self.files / self.weights).exists():
+        if "results" not in found or (model and not (self.files / self.weights).exists()):
             return None
-        load_model(model, self.files / self.weights)
+        if model:
+            load_model(model, self.files / self.weights)
         return found["results"]
 
     def train(self, method: nn.Module, data: Dataset, rows: Rows, schedule: Schedule) -> dict:

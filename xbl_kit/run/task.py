@@ -5,18 +5,23 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
 
 from xbl_kit.batch import Box, region_pixels
 from xbl_kit.data import KINDS, LISTED, Dataset, open_dataset
 from xbl_kit.data.faults import one_of
 from xbl_kit.models import Classifier, build_classifier, build_multihead, cache_stem
-from xbl_kit.run.recipes import EXPERIMENTS, RECIPES, in_order
+from xbl_kit.run.recipes import EXPERIMENTS, RECIPES, Recipe, in_order
 from xbl_kit.run.splits import Rows, draw_cohort, find_confounded, make_confounded, split_rows
 from xbl_kit.schedule import Schedule
 from xbl_kit.storage import cache_folder
 
 PRESETS = tomllib.loads(Path(__file__).with_name("presets.toml").read_text(encoding="utf-8"))
 TESTS = ("iid", "balanced", "inverted", "counter")
+CONTROLS = ("region-removed", "region-only")
 USUAL = PRESETS.pop("confounders")
 
 
@@ -32,6 +37,11 @@ class Settings:
     these as they are. Of these `target` is predicted, with the `labels`
     given, and read with the options `reading` of `open_dataset`. `options` are those of methods:
     {"exbl": {"weight": 0.5}}.
+
+    For compare: `images` that break the bias are given, so many or so many, in `draws` each, or a
+    pool of `unlabelled` ones. `biased` is the class that the bias speaks for, by default the one
+    that Unrefined takes most of the counter-group for. `control` "region-removed" trains and tests
+    on images without the region, "region-only" on images with nothing but it.
     """
 
     experiment: str = "exbl"
@@ -50,6 +60,11 @@ class Settings:
     strength: float | None = None
     reading: Mapping = field(default_factory=dict)
     options: Mapping = field(default_factory=dict)
+    images: Sequence[int] = ()
+    draws: int = 1
+    unlabelled: int = 0
+    biased: str = ""
+    control: str | None = None
     seed: int = 0
 
 
@@ -61,9 +76,10 @@ def settle(experiment: str, **given) -> Settings:
     for name in given:
         one_of("setting", name, [each.name for each in dataclasses.fields(Settings)])
     one_of("experiment", experiment, EXPERIMENTS)
-    wanted, exbl = Settings(experiment, **given), experiment == "exbl"
+    wanted, exbl = Settings(experiment, **given), experiment != "mimm-x"
     data, models = wanted.data, given.get("models", EXPERIMENTS[experiment])
     one_of("data", data, ("phantom", *LISTED) if exbl else KINDS)
+    one_of("control", wanted.control, (None, *CONTROLS))
     for name in (*models, *wanted.options) or ("",):
         one_of("models:", name, RECIPES)
     usual = "classroom" if exbl else data if data in PRESETS else "on disk"
@@ -80,6 +96,25 @@ def settle(experiment: str, **given) -> Settings:
     )
 
 
+class Given(NamedTuple):
+    """What a person gives a method: so many counter images, or unlabelled ones; which draw."""
+
+    images: int = 0
+    unlabelled: int = 0
+    draw: int = 0
+
+
+def givens(recipe: Recipe, settings: Settings) -> list[Given]:
+    """All that a recipe is trained with; nothing but `Given()` where no images are given."""
+    used, draws = {*recipe.needs, *recipe.takes}, range(settings.draws)
+    found = [] if {"images", "pool"} & set(recipe.needs) else [Given()]
+    if "images" in used:
+        found += [Given(images=k, draw=draw) for k in settings.images for draw in draws]
+    if "pool" in used and settings.unlabelled:
+        found += [Given(unlabelled=settings.unlabelled, draw=draw) for draw in draws]
+    return found
+
+
 @dataclass(frozen=True, eq=False)
 class Task:
     """Settings, their data with a frozen prefix cached, the rows of every split, the models."""
@@ -88,6 +123,11 @@ class Task:
     data: Dataset
     rows: Rows
     models: Sequence[str]
+
+    def options(self, name: str) -> dict:
+        """The options of a recipe's method: the plan's, and in their place the user's."""
+        usual, given = self.settings.plan.get("options", {}), self.settings.options
+        return usual.get(name, {}) | dict(given.get(name, {}))
 
     def schedule(self, key: str, device: str, epochs: int | None = None) -> Schedule:
         """A schedule of the plan, or its "train" where it has none of this name.
@@ -119,6 +159,9 @@ def open_task(settings: Settings) -> Task:
     Raises ValueError for settings or data that are of no use.
     """
     data, rows = (_read if settings.data in LISTED else _draw)(settings)
+    if settings.control:
+        images = _without(data, settings.region, outside=settings.control == "region-only")
+        data = dataclasses.replace(data, images=images)
     stem = cache_stem(build_network(settings, data), data.images, cache_folder() / "stems")
     models = tuple(settings.models)
     if models == EXPERIMENTS[settings.experiment] and "oracle_train" not in rows:
@@ -132,7 +175,18 @@ def open_task(settings: Settings) -> Task:
             raise ValueError(f"{name} needs the spurious factors: name them as confounders")
         if f"{recipe.rows}train" not in rows:
             raise ValueError(f"{name} needs unbiased images to train on, and there are none")
+        if not givens(recipe, settings):
+            raise ValueError(f"{name} needs images that break the bias: `xbl-kit compare --images`")
     return Task(settings, dataclasses.replace(data, stem=stem), rows, models)
+
+
+def _without(data: Dataset, region: str | Box, *, outside: bool) -> np.ndarray:
+    """The images (n, h, w; in memory) with 0 inside the region, or `outside` of it."""
+    images = np.array(data.images)
+    for rows in torch.arange(len(data)).split(256):
+        inside = region_pixels(data[rows], region).numpy()
+        images[rows.numpy()] *= inside if outside else ~inside
+    return images
 
 
 def _draw(settings: Settings) -> tuple[Dataset, Rows]:
@@ -144,7 +198,7 @@ def _draw(settings: Settings) -> tuple[Dataset, Rows]:
         needed = "a strength, no labels, and expected no options of reading"
         raise ValueError(f"data {kind!r} are drawn by a plan: {needed}")
     made = {"per_class": plan["per_class"], "size": plan["size"], "seed": settings.seed}
-    if settings.experiment == "exbl":
+    if settings.experiment != "mimm-x":
         return draw_cohort(plan["preferred"], strength=settings.strength, **made)
     made |= {"preferred": {factor: plan["preferred"][factor] for factor in factors}}
     made |= {"strength": settings.strength} | plan.get("drawing", {})
@@ -154,9 +208,10 @@ def _draw(settings: Settings) -> tuple[Dataset, Rows]:
 def _read(settings: Settings) -> tuple[Dataset, Rows]:
     """Data that are as they are, of any kind."""
     factors, size, seed = settings.confounders, settings.plan["size"], settings.seed
-    exbl = settings.experiment == "exbl"
+    exbl = settings.experiment != "mimm-x"
     if exbl and settings.strength is not None:
-        raise ValueError(f"strength={settings.strength}: exbl takes data on disk as they are")
+        what = f"{settings.experiment} takes data on disk as they are"
+        raise ValueError(f"strength={settings.strength}: {what}")
     if not (exbl or factors):
         raise ValueError(f"data {settings.data!r}: which columns are the confounders?")
     options = {"target": settings.target, "labels": settings.labels, "size": size}

@@ -1,0 +1,178 @@
+"""Methods side by side: one data set, one network, one budget, over seeds, draws and controls."""
+
+import dataclasses
+import json
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock, Timeout
+from tqdm.auto import tqdm
+
+from xbl_kit.exemplar import Exemplar
+from xbl_kit.run.measure import rounded
+from xbl_kit.run.recipes import RECIPES
+from xbl_kit.run.report import draw_comparison, versions, write_comparison
+from xbl_kit.run.stage import RECORD, RESULTS, begin, finished
+from xbl_kit.run.task import Given, Settings, Task, open_task, settle
+from xbl_kit.run.work import Work
+from xbl_kit.storage import OwnFiles, write_json
+
+REPORT, FIGURE = "report.md", "effect.png"
+METRICS = ("accuracy", "worst_group", "activation_precision")
+
+
+def compare(
+    methods: Sequence[str] = (),
+    *,
+    seeds: Sequence[int] = (0,),
+    controls: Sequence[str] = (),
+    out: str | Path | None = None,
+    resume: bool = False,
+    device: str = "auto",
+    **settings,
+) -> dict:
+    """Train and measure `methods`, names of `RECIPES`, alike; returns what results.json holds.
+
+    Unrefined is always among them. `settings` are those of `task.Settings`; `controls` are the same
+    again on images without the region, or with nothing but it. With `out` there is a folder for
+    each seed and control; with `resume` what stands there is taken over, and several processes
+    share the work. `table` has mean and standard deviation over `n` seeds and draws of every figure
+    by method, what was given, split, group of the split, and control.
+
+    Raises ValueError for settings, data or a folder that are of no use.
+    """
+    shared = settings | ({"models": ("unrefined", *methods)} if methods else {})
+    which = [(control, seed) for control in (None, *controls) for seed in seeds]
+    wanted = [settle("compare", control=c, seed=seed, **shared) for c, seed in which]
+    record = json.loads(json.dumps(dataclasses.asdict(wanted[0]), default=str))
+    record |= {"seeds": list(seeds), "controls": list(controls)}
+    del record["seed"], record["control"]
+    files = OwnFiles(out, RECORD) if out else None
+    if resume and files and (results := finished(files, record, None)):
+        return results
+    works = _open(wanted, files, record, device, resume=resume)
+    _do_all(works)
+    results = {
+        "schema": 1,
+        **{key: record[key] for key in ("experiment", "data", "preset")},
+        "settings": record,
+        "versions": versions(),
+        "biased": _biased(works[0]),
+        "table": _table(works),
+    }
+    if files:
+        write_json(files.own(RESULTS), results)
+        files.write(FIGURE, draw_comparison(results))
+        files.write(REPORT, write_comparison(results, FIGURE).encode())
+    return results
+
+
+def _open(
+    wanted: Sequence[Settings], files: OwnFiles | None, record: dict, device: str, *, resume: bool
+) -> list[Work]:
+    """All runs of a comparison, one a seed and control, each with a folder of its own."""
+    picks = wanted[0].exemplars
+    exemplar = None if picks == "auto" else Exemplar.load(picks)
+    if files is None:
+        return [Work(open_task(each), None, exemplar, device) for each in wanted]
+    files.folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(files / ".open.lock"):  # what one process caches is there for the others
+        if not resume:
+            _refuse_company(files)
+        begin(files, record, (RESULTS, REPORT, FIGURE), resume=resume)
+        works = []
+        for each in wanted:
+            name = "-".join(filter(None, (f"seed-{each.seed}", each.control)))
+            own = OwnFiles(files / name, RECORD)
+            work = Work(open_task(each), own, exemplar, device)
+            own_record = json.loads(json.dumps(dataclasses.asdict(each), default=str))
+            begin(own, own_record, work.names, resume=resume)
+            own.names |= set(work.names)  # all, so that no process takes another's for a stranger's
+            works.append(work)
+    return works
+
+
+def _refuse_company(files: OwnFiles) -> None:
+    """Raise ValueError where another process is at a stage of the run that would be removed."""
+    for lock in files.folder.glob("*/.*.lock"):
+        try:
+            FileLock(lock).acquire(timeout=0).lock.release()
+        except Timeout:
+            what = "another process is at work here; join it with --resume, or choose another --out"
+            raise ValueError(f"{files.folder}: {what}") from None
+
+
+def _do_all(works: Sequence[Work]) -> None:
+    """Every stage of every run; what other processes are at is waited for."""
+    count = sum(len(work.left) for work in works)
+    with tqdm(total=count, desc="compare", unit="stage", disable=None) as bar:
+        while left := [work for work in works if work.left]:
+            if not (done := sum(work.go_on() for work in left)):
+                time.sleep(1)
+            bar.update(done)
+
+
+def _biased(work: Work) -> str | None:
+    """The class that the bias speaks for, where there is a counter-group to tell it by."""
+    try:
+        return work.task.data.classes[work.biased()[0]]
+    except (KeyError, ValueError):
+        return None
+
+
+def _table(works: Sequence[Work]) -> list[dict]:
+    """The figures of all runs: mean and standard deviation over seeds and draws."""
+    values: dict[tuple, list[float]] = {}
+    chances: dict[tuple, float] = {}
+    efforts: dict[tuple, dict] = {}
+    for work in works:
+        chance = 1 / len(work.task.data.classes)
+        for name in work.task.models:
+            for given, found in work.found[name].items():
+                cell = (name, given.images, given.unlabelled)
+                efforts[cell] = effort(name, work.task, given)
+                for split, group, metric, value, by_chance in _figures(found["splits"]):
+                    key = (*cell, split, group, work.task.settings.control, metric)
+                    values.setdefault(key, []).append(value)
+                    chances[key] = chance if by_chance is None else by_chance
+    columns = ("method", "images", "unlabelled", "split", "group", "control", "metric")
+    return [
+        dict(zip(columns, key, strict=True))
+        | {"needs": efforts[key[:3]]}
+        | rounded({"mean": float(np.mean(all_of)), "sd": float(np.std(all_of))})
+        | rounded({"n": len(all_of), "chance": chances[key]})
+        for key, all_of in values.items()
+    ]
+
+
+def _figures(splits: dict) -> Iterator[tuple[str, str | None, str, float, float | None]]:
+    """Split, group, metric, value, and its chance level where it has one of its own."""
+    for split, found in splits.items():
+        for metric in METRICS:
+            if found.get(metric) is not None:
+                yield split, None, metric, found[metric], found.get(f"{metric}_chance")
+        for group, own in found["parts"].items():
+            yield split, group, "accuracy", own["accuracy"], None
+
+
+def effort(name: str, task: Task, given: Given) -> dict[str, int]:
+    """What a person gives for a recipe: how many of each kind, 0 for none.
+
+    A pair of exemplars are two clicks; masks and factors are given for every training image; images
+    that break the bias have labels, those of an unlabelled pool have none. Where images are given a
+    sentence says which class is biased, and for a pool which class the others are of.
+    """
+    needs, rows = RECIPES[name].needs, task.rows
+    n = len(rows["train"])
+    pairs = 2 if "exemplar" in needs else 0
+    return {
+        "clicks": pairs,
+        "masks": n if "masks" in needs else 0,
+        "factors": n * len(task.settings.confounders) if "factors" in needs else 0,
+        "sentences": int(given.images > 0) + 2 * int(given.unlabelled > 0),
+        "images": given.images,
+        "unlabelled": given.unlabelled,
+        "unbiased": len(rows[f"{RECIPES[name].rows}train"]) if RECIPES[name].rows else 0,
+    }
