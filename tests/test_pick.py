@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from xbl_kit.data import Dataset
-from xbl_kit.pick import pick_automatically, region_pixels
+from xbl_kit.pick import pick_automatically, region_pixels, warn_of_other_sources
 
 
 @pytest.fixture
@@ -76,3 +76,13 @@ def test_a_box_stands_in_for_masks(data):
     assert pixels.nonzero().tolist() == [[y, x] for y in (0, 1) for x in (4, 5, 6, 7)]
     with pytest.raises(ValueError, match="left < right"):
         region_pixels(bare[[0]], (0.5, 0.0, 0.2, 1.0))
+
+
+def test_a_counter_group_from_elsewhere_is_told(data):
+    counter = torch.tensor([0, 0, 0, 1, 0, 1], dtype=torch.bool)
+    sites = {"confounders": {"site": torch.tensor([0, 0, 0, 0, 1, 2])}}
+    told = replace(data, counter=counter, levels={"site": ("a", "b", "c")}, **sites)
+    with pytest.warns(UserWarning, match=r"1 of 2 counter .* source than ill \(c\)"):
+        warn_of_other_sources(told, biased=0)
+    warn_of_other_sources(replace(told, counter=counter & False), biased=0)
+    warn_of_other_sources(data, biased=0)

@@ -229,3 +229,35 @@ def test_the_real_layout_says_the_same_as_the_table(tmp_path, cxr):
     difference = np.abs(data.images.astype(int) - table.images)
     assert difference.mean() < 3 and difference.mean(axis=(1, 2)).max() < 8
     assert (data.masks["lungs"] == table.masks["lungs"]).mean() > 0.98
+
+
+def _with_children(tmp_path, n=300):
+    """A third of the Normal images is of the source of Viral Pneumonia."""
+    folder, child = write_radiography(tmp_path, n, decode=False), SITES[3]
+    metadata = pd.read_csv(folder / "Normal.metadata.csv", dtype=str)
+    metadata.loc[metadata.index % 3 == 0, "URL"] = child
+    metadata.to_csv(folder / "Normal.metadata.csv", index=False)
+    return folder
+
+
+def test_healthy_children_are_the_counter_group_unless_asked_otherwise(tmp_path):
+    folder = _with_children(tmp_path, 6)
+    with pytest.warns(UserWarning, match=r"2 of 6 Normal images .*sirm.org.*counter=false"):
+        rows = list_images("radiography", folder).rows
+    apart = rows[rows["counter"] == "1"]
+    assert len(rows) == 24 and rows["counter"].isin(["", "1"]).all()
+    assert [Path(name).stem for name in apart["image"]] == ["Normal-1", "Normal-4"]
+    assert (apart["site"] == "sirm.org").all() and (apart["label"] == "Normal").all()
+    as_published = list_images("radiography", folder, counter=False).rows
+    assert len(as_published) == 24 and "counter" not in as_published
+
+
+def test_healthy_children_are_in_no_split_of_the_papers_subsample(tmp_path, monkeypatch):
+    folder = _with_children(tmp_path, 12)
+    sizes = {"train": 4, "val": 2, "test": 2}
+    monkeypatch.setattr("xbl_kit.data.readers.radiography.PAPER", sizes)
+    with pytest.warns(UserWarning, match="4 of 12 Normal"):
+        rows = list_images("radiography", folder, subsample="paper").rows
+    assert rows[rows["counter"] == "1"]["split"].tolist() == [""] * 4
+    counts = rows[rows["split"] != ""].groupby(["label", "split"]).size()
+    assert counts.unstack().to_dict("index") == {label: sizes for label in CLASSES}

@@ -15,6 +15,7 @@ TAKEN = {"size": "the size is set by the experiment", "confounders": "use --conf
 # As in `xbl_kit.data`, which is not imported here: torch takes seconds and `--help` should not.
 LISTED = ("table", "radiography", "chexpert", "mri")
 ALL = ("phantom", "morphomnist", *LISTED)
+PRESETS = ("classroom", "quick", "paper")
 EXBL = "train Unrefined, pick exemplars, refine with eXBL, verify"
 CHECK = "list every fault; exit 1 if there is one"
 DESCRIBE = "counts, biases, leakage; writes a data card"
@@ -163,7 +164,9 @@ FLAGS = {
     "skip-faulty": _flag("leave out rows with a fault, and say how many", **SKIP),
     "confounders": _flag("the spurious factors, or columns to report", "A,B,..", **NAMES),
     "strength": _flag("P(a class's own level | class), or natural", "P", **STRENGTH),
-    "preset": _flag("model and schedule", default="classroom", choices=("classroom", "paper")),
+    "preset": _flag(
+        "model and schedule", default="classroom", choices=("classroom", "quick", "paper")
+    ),
     "exemplars": _flag("who picks the explanations (default: auto)", "auto|FILE"),
     "region": _flag("a good map's mask or box (default: lungs)", "NAME|L,T,R,B", **REGION),
     "models": _flag("the methods to train (default: the experiment's)", "M1,M2", **NAMES),

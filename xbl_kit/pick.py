@@ -1,5 +1,7 @@
 """Choosing exemplary explanations without a person: by where each map lies."""
 
+import warnings
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -37,7 +39,9 @@ def pick_automatically(
     usable = (predicted == label) & ~share.isnan()
     order = share.argsort()
     order = order[usable[order]]
-    suspects = order[label[order] == _least_inside(share[order], label[order])]
+    suspect = _least_inside(share[order], label[order])
+    suspects = order[label[order] == suspect]
+    warn_of_other_sources(data, suspect)
     if len(order) < 2 * pairs or len(suspects) < pairs:
         raise ValueError(
             f"only {len(order)} right predictions have a map that is not empty; "
@@ -51,6 +55,24 @@ def _least_inside(share: Tensor, label: Tensor) -> int:
     """The class with the lowest mean share; -1 where there is no image."""
     means = {number: share[label == number].mean().item() for number in label.unique().tolist()}
     return min(means, key=means.__getitem__, default=-1)
+
+
+def warn_of_other_sources(data: Dataset, biased: int) -> None:
+    """Say where images of the counter-group come from no `site` of the `biased` class.
+
+    A model can tell two sources apart by much else than what a lesson is about, so that such images
+    may be right, or wrong, for the source alone.
+    """
+    if data.counter is None or "site" not in data.confounders or biased < 0:
+        return
+    site = data.confounders["site"]
+    own = site[(data.label == biased) & ~data.counter].unique()
+    other = data.counter & ~torch.isin(site, own)
+    if n := int(other.sum()):
+        names = ", ".join(data.levels["site"][i] for i in site[other].unique().tolist() if i >= 0)
+        what = f"{n} of {int(data.counter.sum())} counter images come from another source"
+        than = f"than {data.classes[biased]} ({names or 'not known'}); look at each source apart"
+        warnings.warn(f"{what} {than}", stacklevel=3)
 
 
 def explained(

@@ -44,6 +44,8 @@ def compare(
     Raises ValueError for settings, data or a folder that are of no use.
     """
     shared = settings | ({"models": ("unrefined", *methods)} if methods else {})
+    if not seeds:
+        raise ValueError("no seeds: expected at least one")
     which = [(control, seed) for control in (None, *controls) for seed in seeds]
     wanted = [settle("compare", control=c, seed=seed, **shared) for c, seed in which]
     record = json.loads(json.dumps(dataclasses.asdict(wanted[0]), default=str))

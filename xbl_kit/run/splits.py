@@ -1,6 +1,5 @@
 """The data of an experiment, and the rows of each of its splits."""
 
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from xbl_kit.data import Dataset, confound, open_dataset
 from xbl_kit.methods.base import NOTHING
+from xbl_kit.pick import warn_of_other_sources
 
 Rows = dict[str, Int[Tensor, " _"]]
 Levels = Mapping[str, Sequence[int]]  # of each factor, the level that each class prefers
@@ -136,7 +136,9 @@ def draw_images(
     ill = rows["iid"][own[rows["iid"]]]
     if "site" in data.confounders:
         site = data.confounders["site"]
-        counter = _of_the_same(site, counter, rows["train"][own[rows["train"]]])
+        same = torch.isin(site[counter], site[rows["train"][own[rows["train"]]]])
+        warn_of_other_sources(data, biased)
+        counter = counter[same] if same.any() else counter
     wanted = {"counter": (counter, images or unlabelled // 2)}
     wanted |= {"iid": (ill, unlabelled - unlabelled // 2)} if unlabelled else {}
     drawn = []
@@ -149,15 +151,6 @@ def draw_images(
     patients = data.patient[torch.cat(drawn)]
     left = {name: some[~torch.isin(data.patient[some], patients)] for name, some in rows.items()}
     return (NOTHING, torch.cat(drawn), left) if unlabelled else (drawn[0], NOTHING, left)
-
-
-def _of_the_same(site: Tensor, rows: Tensor, others: Tensor) -> Tensor:
-    """Those `rows` that come from a site of the `others`; all, with a warning, where none does."""
-    same = rows[torch.isin(site[rows], site[others])]
-    if len(rows) and not len(same):
-        what = "no counter image is from a site of the biased class; the site alone may tell them"
-        warnings.warn(what, stacklevel=3)
-    return same if len(same) else rows
 
 
 def _one_a_patient(data: Dataset, rows: Tensor, seed: int) -> Tensor:

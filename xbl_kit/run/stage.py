@@ -103,7 +103,7 @@ class Stage:
         finally:
             lock.release()
 
-    def taken_over(self, model: Classifier | None) -> dict | None:
+    def taken_over(self, model: Classifier | None) -> dict | list | None:
         """The results of a stage that is done, its weights read into `model`; else None."""
         found = load_json(self.files / self.record) if self.files else None
         if found is None or found.get("given") != self.given:
@@ -133,7 +133,7 @@ class Stage:
             "seconds_per_epoch": round(seconds / len(history), 2),
         }
 
-    def keep(self, results: dict) -> None:
+    def keep(self, results: dict | list) -> None:
         """Write the record: the stage is done."""
         if self.files:
             content = {"given": self.given, "results": results}

@@ -80,6 +80,10 @@ def settle(experiment: str, **given) -> Settings:
     data, models = wanted.data, given.get("models", EXPERIMENTS[experiment])
     one_of("data", data, ("phantom", *LISTED) if exbl else KINDS)
     one_of("control", wanted.control, (None, *CONTROLS))
+    least = {"draws": (wanted.draws, 1), "unlabelled": (wanted.unlabelled, 0)}
+    for name, (value, smallest) in (least | {"images": (min(wanted.images, default=1), 1)}).items():
+        if value < smallest:
+            raise ValueError(f"{name}={value}: expected at least {smallest}")
     for name in (*models, *wanted.options) or ("",):
         one_of("models:", name, RECIPES)
     usual = "classroom" if exbl else data if data in PRESETS else "on disk"

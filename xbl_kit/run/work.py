@@ -98,7 +98,8 @@ class Work:
         first = self.found[recipe.as_long_as][Given()] if recipe.as_long_as else None
         epochs = first["train"]["kept"] if first else None
         given = {"inputs": digest(*inputs), "epochs": epochs}
-        stage = Stage(title, self.files, given | ({"cells": cells} if any(cells[0][:2]) else {}))
+        gifts = {"cells": [list(cell) for cell in cells]} if any(cells[0][:2]) else {}
+        stage = Stage(title, self.files, given | gifts)
         trained = recipe.schedule is not None
         found = stage.taken_over(model if trained else None)
         if found is None:

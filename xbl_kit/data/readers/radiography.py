@@ -20,13 +20,16 @@ SHARED_HOSTS = ("github.com", "kaggle.com")  # who is there is told by the first
 NEEDED = ("FILE NAME", "URL")  # columns of a class's metadata file
 
 
-def list_radiography(root: str | Path, *, subsample: str | None = None, seed: int = 0) -> Manifest:
+def list_radiography(
+    root: str | Path, *, subsample: str | None = None, counter: bool = True, seed: int = 0
+) -> Manifest:
     """The images in `root/<class>/images`, each with its mask in `root/<class>/masks`.
 
     `root` is the folder of the four classes or the one above it. `site` says where an image came
-    from, by its class's metadata file. No patients are known: each image is its own patient.
-    With `subsample` "paper" the sizes of Hagos et al. (2023, section 4.1) are drawn by `seed`,
-    alike for every class, and given as `split`; otherwise there is no split.
+    from, by its class's metadata file. No patients are known: each image is its own patient. Normal
+    images from the source of Viral Pneumonia are the `counter` group; as published (counter=False)
+    they are trained on. With `subsample` "paper" the sizes of Hagos et al. (2023, section 4.1) are
+    drawn by `seed`, alike for every class, and given as `split`; otherwise there is no split.
 
     Raises DataError for folders that are missing or unknown, for files that are no PNG, and where
     a class is too small for the subsample.
@@ -34,9 +37,10 @@ def list_radiography(root: str | Path, *, subsample: str | None = None, seed: in
     one_of("subsample", subsample, (None, "paper"))
     root = _class_folders(Path(root))
     classes = {label: _rows_of_class(root, label) for label in CLASSES}
+    apart = _counter_group(classes, root) if counter else []
     if subsample:
         classes = _draw(classes, root, seed)
-    rows = pd.concat(classes.values())
+    rows = pd.concat([*classes.values(), *apart]).fillna("")
     if not any(rows["site"]):
         rows = rows.drop(columns="site")
     return Manifest(rows, (root,))
@@ -112,6 +116,19 @@ def _metadata(file: Path) -> pd.DataFrame:
         except Exception as error:  # of openpyxl, zipfile and xml
             raise DataError(Fault(str(sheet), f"not a readable xlsx file ({error})")) from None
     return pd.DataFrame(columns=NEEDED)
+
+
+def _counter_group(classes: dict[str, pd.DataFrame], root: Path) -> list[pd.DataFrame]:
+    """Takes the healthy children out of "Normal", and says so; [] where there are none."""
+    normal, sites = classes["Normal"], set(classes["Viral Pneumonia"]["site"]) - {""}
+    known = normal["site"].isin(sites)
+    if known.all() or not known.any():
+        return []
+    what = f"{known.sum()} of {len(known)} Normal images are from the source of Viral Pneumonia"
+    told = "the counter-group, not trained on; as published they are: counter=false"
+    warnings.warn(f"{root}: {what} ({', '.join(sorted(sites))}): {told}", stacklevel=2)
+    classes["Normal"] = normal[~known]
+    return [normal[known].assign(counter="1")]
 
 
 def _draw(classes: dict[str, pd.DataFrame], root: Path, seed: int) -> dict[str, pd.DataFrame]:
