@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from test_chexpert import write_chexpert
@@ -51,10 +52,12 @@ def test_a_batch_says_the_same_as_its_data_set(data):
     assert batch.to("cpu").masks.keys() == batch.masks.keys() == data.masks.keys()
 
 
-@pytest.fixture(params=RECIPES)
-def method(request, data):
-    """Every recipe's method on every kind of data that has what it needs."""
-    recipe, rows = RECIPES[request.param], torch.arange(len(data))
+CORRECTIONS = [name for name, recipe in RECIPES.items() if recipe.schedule is None]
+
+
+def built(name, data):
+    """What a recipe makes of a new model, on every kind of data that has what it needs."""
+    recipe, rows = RECIPES[name], torch.arange(len(data))
     if "factors" in recipe.needs and not data.levels:
         pytest.skip("these data have no factors")
     levels = {factor: len(names) for factor, names in data.levels.items() if recipe.heads}
@@ -64,7 +67,24 @@ def method(request, data):
     region = next(iter(data.masks), (0.2, 0.2, 0.8, 0.8))
     seen = predict(model, data, rows)
     exemplar = pick_automatically(data, rows, seen.cam, data.label, region=region)
-    return recipe.build(model, Known(data, rows, tuple(data.levels), exemplar, region))
+    given = {"before": seen, "images": rows[-2:]}
+    return recipe.build(model, Known(data, rows, tuple(data.levels), exemplar, region, **given))
+
+
+@pytest.fixture(params=[name for name in RECIPES if name not in CORRECTIONS])
+def method(request, data):
+    return built(request.param, data)
+
+
+@pytest.mark.parametrize("name", CORRECTIONS)
+def test_a_correction_gives_logits_of_all_rows_always_the_same(name, data):
+    states = torch.random.get_rng_state(), np.random.mtrand._rand.get_state()[1].copy()
+    logits = built(name, data)
+    assert logits.shape == (len(data), len(data.classes)) and logits.isfinite().all()
+    assert logits.std(dim=0).max() > 0, "images differ"
+    assert torch.equal(built(name, data), logits)
+    assert torch.equal(torch.random.get_rng_state(), states[0])
+    assert (np.random.mtrand._rand.get_state()[1] == states[1]).all()
 
 
 def test_a_method_gives_scalar_losses_with_a_gradient_and_leaves_its_arguments(method, data):

@@ -73,6 +73,7 @@ def region_pixels(batch: Batch, region: str | Box) -> Bool[Tensor, "b h w"]:
         what = "expected left < right and top < bottom, all between 0 and 1"
         raise ValueError(f"region {tuple(region)}: {what}")
     left, top, right, bottom = region
-    y, x = ((torch.arange(n) + 0.5) / n for n in batch.image.shape[2:])
+    device = batch.image.device
+    y, x = ((torch.arange(n, device=device) + 0.5) / n for n in batch.image.shape[2:])
     box = ((y > top) & (y < bottom))[:, None] & ((x > left) & (x < right))[None]
     return box.expand(len(batch.image), -1, -1)

@@ -1,5 +1,6 @@
 """Methods that weigh the images: the training set's bias taken out of the classification loss."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from math import prod
@@ -138,3 +139,48 @@ def group_dro(model: Classifier, known: Known, *, step: float = 0.01) -> Method:
     levels = {factor: known.data.levels[factor] for factor in known.factors}
     n_groups = prod((len(known.data.classes), *map(len, levels.values())))
     return Method(model, weigh=WorstGroups(n_groups, levels, step))
+
+
+class ByRow(nn.Module):
+    """Each image's loss times the weight of its row, over the mean weight of the training rows."""
+
+    def __init__(self, weight: Float[Tensor, " n"], known: Known):
+        super().__init__()
+        weight = weight / weight[known.rows].mean()
+        self.register_buffer("weight", weight, persistent=False)
+
+    def forward(self, seen: Seen, each: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
+        return self.weight[seen.batch.index] * each
+
+
+def jtt(model: Classifier, known: Known, *, up: float = 100.0) -> Method:
+    """Just train twice (Liu et al. 2021, eq. 3): rows that a first model gets wrong count `up` x.
+
+    `known.before` is the first model's prediction; 100 is the paper's weight for Waterbirds. Ours:
+    a weight stands for the copies of a row; the first model is trained to its end, where the paper
+    stops it early (Waterbirds: 60 epochs of 300) as tuned on groups; errors among the rows to
+    validate on count `up` x, too, where the paper picks the epoch by its worst group. Warns where
+    the first model makes no error: then it is ERM.
+    """
+    wrong = known.before.label != known.data.label
+    if not wrong[known.rows].any():
+        what = f"0 of {len(known.rows)} training rows are predicted wrong: this is plain ERM"
+        warnings.warn(f"jtt: {what}", stacklevel=2)
+        return Method(model)
+    return Method(model, weigh=ByRow(1 + (up - 1) * wrong.float(), known))
+
+
+def added_images(model: Classifier, known: Known, *, share: float | None = None) -> Method:
+    """ERM with the images that break the bias among the training rows (Pfeuffer et al. 2023).
+
+    There 3,000 images are added as they are. Ours: the few that are given make up `share` of the
+    loss, by default as much as one class, 1 / (classes + 1). ERM has their share of the rows.
+    Raises ValueError where no images are given.
+    """
+    n, k = len(known.rows), len(known.images)
+    if not k:
+        raise ValueError("added-images: 0 images that break the bias, expected at least 1")
+    share = 1 / (len(known.data.classes) + 1) if share is None else share
+    weight = torch.full((len(known.data),), (1 - share) / (n - k))
+    weight[known.images] = share / k
+    return Method(model, weigh=ByRow(weight, known))

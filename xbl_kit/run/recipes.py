@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from xbl_kit.methods import Method, explained, mimm, weighted
+from xbl_kit.methods import Method, cdep, explained, features, last_layer, mimm, weighted
 
 
 @dataclass(frozen=True)
@@ -35,16 +35,29 @@ class Recipe:
 
 
 REFINED = {"after": "unrefined", "schedule": "refine"}
+FACTORS = {"needs": ("factors",)}
 RECIPES = {
     "unrefined": Recipe(weighted.erm, "Unrefined"),
     "control": Recipe(weighted.erm, "Control", **REFINED, as_long_as="exbl"),
     "exbl": Recipe(explained.exbl_picked, "eXBL", **REFINED, needs=("exemplar",)),
     "rrr": Recipe(explained.rrr, "RRR", **REFINED, needs=("masks",)),
+    "rrr-g": Recipe(explained.rrr_g, "RRR-G", **REFINED, needs=("masks",)),
+    "hint": Recipe(explained.hint, "HINT", **REFINED, needs=("masks",)),
+    "cdep": Recipe(cdep.cdep, "CDEP", **REFINED, needs=("masks",)),
+    "rbr": Recipe(explained.rbr, "RBR", **REFINED, needs=("masks",)),
+    "caipi": Recipe(explained.caipi, "CAIPI", **REFINED, needs=("masks",)),
+    "added-images": Recipe(weighted.added_images, "Added images", **REFINED, needs=("images",)),
+    "dfr": Recipe(last_layer.dfr, "DFR", after="unrefined", schedule=None, needs=("images",)),
+    "jtt": Recipe(weighted.jtt, "JTT", after="unrefined", fresh=True, takes=("images",)),
     "erm": Recipe(weighted.erm, "ERM"),
-    "reweighted": Recipe(weighted.reweighted, "Reweighted ERM", needs=("factors",)),
-    "group-dro": Recipe(weighted.group_dro, "GroupDRO", needs=("factors",)),
-    "multitask": Recipe(mimm.multitask, "Multitask", heads=True, needs=("factors",)),
-    "mimm-x": Recipe(mimm.mimm_x_tuned, "MIMM-X", heads=True, needs=("factors",)),
+    "reweighted": Recipe(weighted.reweighted, "Reweighted ERM", **FACTORS, takes=("images",)),
+    "group-dro": Recipe(weighted.group_dro, "GroupDRO", **FACTORS, takes=("images",)),
+    "adversary": Recipe(features.adversary, "Adversary", **FACTORS),
+    "dcor": Recipe(features.dcor, "Distance correlation", **FACTORS),
+    "hsic": Recipe(features.hsic_penalty, "HSIC", **FACTORS),
+    "club": Recipe(features.club, "CLUB", **FACTORS),
+    "multitask": Recipe(mimm.multitask, "Multitask", heads=True, **FACTORS),
+    "mimm-x": Recipe(mimm.mimm_x_tuned, "MIMM-X", heads=True, **FACTORS),
     "oracle": Recipe(weighted.erm, "Oracle", rows="oracle_", schedule="oracle"),
 }
 
