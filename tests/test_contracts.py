@@ -14,7 +14,7 @@ from test_table import _write
 from xbl_kit.batch import Batch
 from xbl_kit.data import KINDS, open_dataset
 from xbl_kit.methods import Known
-from xbl_kit.models import build_classifier, build_multihead
+from xbl_kit.models import build_classifier, build_multihead, layer_statistics
 from xbl_kit.pick import pick_automatically
 from xbl_kit.run import RECIPES
 from xbl_kit.train import predict
@@ -67,7 +67,12 @@ def built(name, data):
     region = next(iter(data.masks), (0.2, 0.2, 0.8, 0.8))
     seen = predict(model, data, rows)
     exemplar = pick_automatically(data, rows, seen.cam, data.label, region=region)
-    given = {"before": seen, "images": rows[-2:]}
+    last = int(data.label[-1])  # the images given are the last; the biased class is another
+    biased = int(data.label[data.label != last].mode().values)
+    if name == "second-opinion" and len(data.patient[data.label == biased].unique()) < 5:
+        pytest.skip("the biased class has fewer than five patients")
+    given = {"before": seen, "images": rows[-2:], "biased": biased, "counter_class": last}
+    given["statistics"] = lambda: layer_statistics(model, data.images)
     return recipe.build(model, Known(data, rows, tuple(data.levels), exemplar, region, **given))
 
 

@@ -42,8 +42,8 @@ class Known:
     the `region` where a good map lies, and in how many `steps` (batches) it will be trained.
     `before` is what a model trained before makes of every row of the data. A person may have given
     `images` that break the bias (row numbers; they are the last of `rows`), or a `pool` without
-    labels, and in words the `biased` class and that of most counter images. `statistics()` are
-    `models.layer_statistics` of the network that all models start with.
+    labels, and in words the `biased` class and that of most counter images. `held_out` are the rows
+    to validate on; `statistics()` are `models.layer_statistics` of the network that all start with.
     """
 
     data: Dataset
@@ -53,6 +53,7 @@ class Known:
     region: str | Box = "lungs"
     steps: int = 1
     seed: int = 0
+    held_out: Int[Tensor, " v"] = NOTHING
     before: Prediction | None = None
     images: Int[Tensor, " k"] = NOTHING
     pool: Int[Tensor, " m"] = NOTHING

@@ -5,7 +5,16 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from xbl_kit.methods import Method, cdep, explained, features, last_layer, mimm, weighted
+from xbl_kit.methods import (
+    Method,
+    cdep,
+    explained,
+    features,
+    last_layer,
+    mimm,
+    second_opinion,
+    weighted,
+)
 
 
 @dataclass(frozen=True)
@@ -35,6 +44,7 @@ class Recipe:
 
 
 REFINED = {"after": "unrefined", "schedule": "refine"}
+CORRECTED = {"after": "unrefined", "schedule": None}
 FACTORS = {"needs": ("factors",)}
 RECIPES = {
     "unrefined": Recipe(weighted.erm, "Unrefined"),
@@ -47,7 +57,10 @@ RECIPES = {
     "rbr": Recipe(explained.rbr, "RBR", **REFINED, needs=("masks",)),
     "caipi": Recipe(explained.caipi, "CAIPI", **REFINED, needs=("masks",)),
     "added-images": Recipe(weighted.added_images, "Added images", **REFINED, needs=("images",)),
-    "dfr": Recipe(last_layer.dfr, "DFR", after="unrefined", schedule=None, needs=("images",)),
+    "dfr": Recipe(last_layer.dfr, "DFR", **CORRECTED, needs=("images",)),
+    "second-opinion": Recipe(
+        second_opinion.second_opinion, "Second opinion", **CORRECTED, needs=("images", "pool")
+    ),
     "jtt": Recipe(weighted.jtt, "JTT", after="unrefined", fresh=True, takes=("images",)),
     "erm": Recipe(weighted.erm, "ERM"),
     "reweighted": Recipe(weighted.reweighted, "Reweighted ERM", **FACTORS, takes=("images",)),

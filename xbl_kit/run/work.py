@@ -119,7 +119,7 @@ class Work:
         known, left = self._known(recipe, cells[0])
         known = replace(known, steps=schedule.epochs * len(schedule.batches(known.rows, 0)))
         method = recipe.build(model, known, **task.options(name))
-        rows = {"train": known.rows, "val": task.rows[f"{recipe.rows}val"]}
+        rows = {"train": known.rows, "val": known.held_out}
         training = stage.train(method, task.data, rows, schedule)
         seen = {test: predict(model, task.data, left[test]) for test in TESTS if test in left}
         return {"train": training} | self._measured(name, seen, left)
@@ -140,12 +140,13 @@ class Work:
     def _known(self, recipe: Recipe, given: Given) -> tuple[Known, Rows]:
         """What a method knows; and the rows to test on, without patients of what was given."""
         task, settings = self.task, self.task.settings
-        rows, left, more = task.rows[f"{recipe.rows}train"], task.rows, {}
+        rows, left = task.rows[f"{recipe.rows}train"], task.rows
+        more = {"held_out": task.rows[f"{recipe.rows}val"]}
         if any(given[:2]):
             biased, counter_class = self.biased()
             how = {"biased": biased, "seed": 1000 * settings.seed + given.draw}
             images, pool, left = draw_images(task.data, left, *given[:2], **how)
-            more = {"images": images, "pool": pool, "biased": biased}
+            more |= {"images": images, "pool": pool, "biased": biased}
             more |= {"counter_class": counter_class, "statistics": self._statistics}
             rows = torch.cat([rows, images])
         if recipe.fresh or recipe.schedule is None:
