@@ -83,6 +83,9 @@ def test_exemplars_per_class_equal_a_loop_over_images(small_cohort):
             distances.append(sum((product[i] - other).norm() for other in others) / len(own))
         each.append((distances[0] - distances[1] + 1).relu())
     torch.testing.assert_close(losses["explanation"], torch.stack(each).mean())
+    alone = exbl_picked(model, _known(small_cohort, exemplar=exemplar), per_class=True)
+    one = alone(small_cohort[batch.index[:1]])["explanation"]
+    torch.testing.assert_close(one, each[0], atol=1e-4, rtol=1e-4)
     shared = exbl_picked(model, _known(small_cohort, exemplar=exemplar))(batch)
     assert shared["explanation"] != losses["explanation"]
 
@@ -245,7 +248,7 @@ def test_hint_equals_a_loop_over_pairs_of_cells(small_cohort):
     assert losses["explanation"].item() == pytest.approx(3 * total, rel=1e-4) and total > 0
 
 
-def test_hint_is_nothing_for_a_map_in_the_region_or_no_region(small_cohort):
+def test_hint_is_nothing_where_no_cell_is_ranked_above_another(small_cohort):
     model, _, batch = _setting(small_cohort)
     assert hint(model, _known(small_cohort, region=(0.0, 0.0, 1.0, 1.0)))(batch)["explanation"] == 0
 
