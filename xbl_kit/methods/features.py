@@ -142,7 +142,7 @@ def club(
     model: Classifier,
     known: Known,
     *,
-    weight: float = 1.0,
+    weight: float = 0.3,
     hidden: int = 100,
     conditional: bool = False,
 ) -> Method:
