@@ -64,7 +64,7 @@ def layers(network: nn.Module) -> Iterator[nn.Module]:
 
 
 def affine(layer: Callable[[Tensor], Tensor], beta: Tensor, gamma: Tensor) -> Split:
-    """W beta + share * bias, W gamma + (1 - share) * bias; share = |W beta| / (both)."""
+    """W beta + share * bias, W gamma + (1 - share) * bias; share = |W beta| / (both), or 0."""
     bias = layer(torch.zeros_like(beta[:1]))
     beta, gamma = layer(beta) - bias, layer(gamma) - bias
     share = beta.abs() / (beta.abs() + gamma.abs() + 1e-6)

@@ -14,13 +14,15 @@ from xbl_kit.losses import distance_correlation, hsic
 from xbl_kit.methods.base import Known, Method, Seen
 from xbl_kit.models import Classifier
 
-Read = tuple[Tensor, Tensor]  # log q(level | f_y) (m l) and the true level (m), m that are known
+# log q(level | f_y) (m l), the true level (m) and the group (m) of the m images of known level.
+Read = tuple[Tensor, Tensor, Tensor]
 
 
 class Readers(nn.Module):
     """A small network q a factor that reads its level off f_y; with `classes`, also off the label.
 
-    Gives log q and the level of the images whose level is known, factor by factor.
+    Gives log q, the level and the group of the images whose level is known, factor by factor. All
+    are one group, or with `classes` those of a class are.
     """
 
     def __init__(self, width: int, levels: Mapping[str, int], classes: int, hidden: int, seed: int):
@@ -35,31 +37,39 @@ class Readers(nn.Module):
 
     def forward(self, part: Float[Tensor, "b d"], batch: Batch) -> list[Read]:
         given = [F.one_hot(batch.label, self.classes).to(part)] if self.classes else []
+        group = batch.label if self.classes else torch.zeros_like(batch.label)
         whole, read = torch.cat([part, *given], dim=1), []
         for factor, reader in zip(self.factors, self.each, strict=True):
             level = batch.confounders[factor]
             known = level >= 0
-            read.append((reader(whole[known]).float().log_softmax(dim=1), level[known]))
+            log_q = reader(whole[known]).float().log_softmax(dim=1)
+            read.append((log_q, level[known], group[known]))
         return read
 
 
-def likelihood(log_q: Float[Tensor, "m l"], level: Int[Tensor, " m"]) -> Float[Tensor, ""]:
+def likelihood(
+    log_q: Float[Tensor, "m l"], level: Int[Tensor, " m"], group: Int[Tensor, " m"]
+) -> Float[Tensor, ""]:
     """Mean log q of the true level, 0 for no image."""
     return log_q.gather(1, level[:, None]).sum() / max(1, len(level))
 
 
-def club_bound(log_q: Float[Tensor, "m l"], level: Int[Tensor, " m"]) -> Float[Tensor, ""]:
-    """CLUB's bound in nats (Cheng et al. 2020, eq. 7) of a factor: 0 for fewer than two images.
+def club_bound(
+    log_q: Float[Tensor, "m l"], level: Int[Tensor, " m"], group: Int[Tensor, " m"]
+) -> Float[Tensor, ""]:
+    """CLUB's bound in nats (Cheng et al. 2020, eq. 7), a group at a time, by its share.
 
-    Mean of log q(z_i | f_i) - log q(z_j | f_i) over all pairs i != j.
+    Mean of log q(z_i | f_i) - log q(z_j | f_i) over all pairs i != j; 0 for a group of one.
     """
-    n = max(2, len(level))
-    share = F.one_hot(level, log_q.shape[1]).sum(dim=0) / max(1, len(level))
-    return (likelihood(log_q, level) - (log_q * share).sum() / max(1, len(level))) * n / (n - 1)
+    same = (group[:, None] == group).to(log_q)
+    n = same.sum(dim=1)
+    share = same @ F.one_hot(level, log_q.shape[1]).to(log_q) / n[:, None]
+    each = log_q.gather(1, level[:, None])[:, 0] - (log_q * share).sum(dim=1)
+    return (each * n / (n - 1).clamp_min(1)).sum() / max(1, len(level))
 
 
 class Unread(nn.Module):
-    """The term `weight` * mean over the factors of `penalty(log q, level)`, whose q learns beside.
+    """`weight` * mean over the factors of `penalty(log q, level, group)`, while q learns beside.
 
     The readers q raise the likelihood of the levels on features that they cannot move, and the
     model lowers the penalty against readers that it cannot move; the value is the model's.
@@ -70,7 +80,7 @@ class Unread(nn.Module):
         self,
         readers: Readers,
         weight: float,
-        penalty: Callable[[Tensor, Tensor], Tensor],
+        penalty: Callable[[Tensor, Tensor, Tensor], Tensor],
         clock: Callable[[Tensor], Tensor] = torch.ones_like,
     ):
         super().__init__()
@@ -85,7 +95,9 @@ class Unread(nn.Module):
         return self.weight * share * paid + learned - learned.detach()
 
 
-def mean(measure: Callable[[Tensor, Tensor], Tensor], read: Iterable[Read]) -> Float[Tensor, ""]:
+def mean(
+    measure: Callable[[Tensor, Tensor, Tensor], Tensor], read: Iterable[Read]
+) -> Float[Tensor, ""]:
     """The mean over the factors of what `measure` gives of each."""
     return torch.stack([measure(*each) for each in read]).mean()
 
@@ -130,7 +142,7 @@ def club(
     model: Classifier,
     known: Known,
     *,
-    weight: float = 1.0,
+    weight: float = 0.3,
     hidden: int = 100,
     conditional: bool = False,
 ) -> Method:
@@ -138,7 +150,7 @@ def club(
 
     Cheng et al. 2020, eq. 7 and algorithm 1. A level is a class, so q(level | f_y) is a softmax,
     which can be the true one, where theirs is a normal distribution; q and model learn in one step
-    and not in turns. `conditional`: q sees the class, too, but the pairs are of all classes.
+    and not in turns. `conditional`: the bound of I(f_y; level | class), q sees the class.
     """
     readers = read_off(model, known, hidden, conditional)
     return Method(model, terms={"dependence": Unread(readers, weight, club_bound)})
