@@ -32,13 +32,13 @@ def second_opinion(
     data, said, given = known.data, known.before.label, known.images
     own = torch.cat([known.rows, known.held_out])
     own = own[(data.label[own] == known.biased) & ~torch.isin(own, given)].numpy()
-    z = known.statistics()
-    z = (z - z[own].mean(axis=0)) / (z[own].std(axis=0) + 1e-6)
     if not len(given):
         given = known.pool[said[known.pool] == known.biased]
     if not len(given) or len(np.unique(data.patient[own])) < FOLDS:
         what = f"{len(given)} images given, and {len(own)} rows of {data.classes[known.biased]!r}"
         raise ValueError(f"second-opinion: {what}: expected at least 1, and those of 5 patients")
+    z = known.statistics()
+    z = (z - z[own].mean(axis=0)) / (z[own].std(axis=0) + 1e-6)
     share = penalty / max(1, len(known.images))
     below = unlike(z, own, data.patient[own].numpy(), given.numpy(), share, budget)
     for _ in range(0 if len(known.images) else 2):

@@ -139,15 +139,15 @@ def layer_statistics(
 ) -> Float[np.ndarray, "n p"]:
     """Mean and standard deviation over space of many layers' maps, for `images` (n, h, w; uint8).
 
-    The last layer of every shape counts, from a quarter of the image's resolution on: of
-    MobileNetV2 the blocks 3, 6, 10, 13, 16, 17 and 18. The model's mode is left as it was.
+    The last layer of every shape counts, from a quarter of the image's resolution on and without
+    the top: of MobileNetV2 the blocks 3, 6, 10, 13, 16 and 17. The model's mode is left as it was.
     """
     was_training, device = model.training, model.mean.device
     layers, found = [*model.eval().prefix.children(), *model.body.children()], []
     for start in range(0, len(images), batch_size):
         image = torch.from_numpy(np.array(images[start : start + batch_size])).to(device)
         maps = (image[:, None].float() / 255 - model.mean) / model.std
-        by_shape = {tuple(maps.shape[1:]): maps for maps in _outputs(layers, maps)}
+        by_shape = {tuple(maps.shape[1:]): maps for maps in _outputs(layers[:-1], maps)}
         small = [m for shape, m in by_shape.items() if 4 * shape[-1] <= image.shape[-1]]
         both = [side for m in small for side in (m.mean(dim=(2, 3)), m.std(dim=(2, 3)))]
         found.append(torch.cat(both, dim=1).cpu().numpy())

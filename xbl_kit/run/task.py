@@ -219,8 +219,10 @@ def _read(settings: Settings) -> tuple[Dataset, Rows]:
     if not (exbl or factors):
         raise ValueError(f"data {settings.data!r}: which columns are the confounders?")
     options = {"target": settings.target, "labels": settings.labels, "size": size}
-    options |= {"confounders": factors or None} | dict(settings.reading)
+    options |= {"confounders": None if exbl else factors} | dict(settings.reading)
     data = open_dataset(settings.data, settings.root, **options)
+    for factor in factors:
+        one_of("confounder", factor, data.levels)
     if exbl:
         return data, split_rows(data, seed=seed)
     return data, find_confounded(data, factors, strength=settings.strength, seed=seed)
