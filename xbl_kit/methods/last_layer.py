@@ -1,8 +1,11 @@
 """Corrections after training that fit the last layer anew, on the features as they are."""
 
+import warnings
+
 import numpy as np
 import torch
 from jaxtyping import Float
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
@@ -39,10 +42,12 @@ def dfr(
     x = StandardScaler().fit(x[np.concatenate(groups)]).transform(x)
     random, size = np.random.default_rng(known.seed), min(map(len, groups))
     total = np.zeros((len(x), len(known.data.classes)))
-    for _ in range(refits):
+    for _ in range(refits):  # not all of them converge: they are averaged
         some = np.concatenate([random.permutation(group)[:size] for group in groups])
         layer = LogisticRegression(C=c, solver="saga", max_iter=5000, random_state=0, **L1)
-        scores = layer.fit(x[some], label[some]).decision_function(x)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            scores = layer.fit(x[some], label[some]).decision_function(x)
         both = scores if scores.ndim == 2 else np.stack([-scores / 2, scores / 2], axis=1)
         total[:, layer.classes_] += both / refits
     return torch.from_numpy(total).float()
