@@ -1,12 +1,12 @@
-"""How much of the bias is left as published? The children's source with a share of the Normal images.
+"""How much of the bias is left as published, with healthy children in training?
 
-By its authors' description 1,341 of the 10,192 Normal images of the COVID-19 Radiography Database come
-from the collection that every Viral Pneumonia comes from: 13 %, which are trained on. A table data
-set with such a counter-group is copied with that share of it moved into the data to be split, and
-Unrefined and eXBL are trained on both; the rest of the group, another in each seed, is tested on.
+By its authors' description 1,341 of the 10,192 Normal images of the COVID-19 Radiography Database
+come from the collection that every Viral Pneumonia comes from: 13 %, which are trained on. A table
+data set with such a counter-group is copied with that share of it moved into the data to be split,
+and models are trained on it; the rest of the group, another one in each seed, is tested on.
 
     python benchmarks/published_bias.py --root FOLDER --weights FILE [--share 0.13]
-                                        [--methods control,exbl] [--seeds 0,1,2]   writes published_bias.json
+        [--methods control,exbl] [--seeds 0,1,2]                       writes published_bias.json
 """
 
 import argparse
