@@ -39,14 +39,15 @@ class Batch(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """What a model makes of n images, on the CPU: logits (n, k) and raw Grad-CAM maps (n, h, w).
+    """What a model makes of n images, on the CPU: logits (n, k) and raw Grad-CAM maps (n, h, w),
+    None where the logits were corrected.
 
     `parts` are the features that the last layer of every head sees, the label's first, and
     `others` the logits of every spurious factor.
     """
 
     logits: Float[Tensor, "n k"]
-    cam: Float[Tensor, "n h w"]
+    cam: Float[Tensor, "n h w"] | None
     parts: list[Float[Tensor, "n ..."]]
     others: dict[str, Float[Tensor, "n _"]]
 

@@ -73,12 +73,13 @@ def _parts(said: Tensor, data: Dataset, rows: Tensor) -> dict[str, dict]:
 def some_of(seen: Prediction, rows: Tensor) -> Prediction:
     """What a model makes of some rows, from what it makes of all."""
     parts, others = [p[rows] for p in seen.parts], {f: z[rows] for f, z in seen.others.items()}
-    return Prediction(seen.logits[rows], seen.cam[rows], parts, others)
+    cam = None if seen.cam is None else seen.cam[rows]
+    return Prediction(seen.logits[rows], cam, parts, others)
 
 
-def _where(cam: Tensor, data: Dataset, rows: Tensor) -> dict:
+def _where(cam: Tensor | None, data: Dataset, rows: Tensor) -> dict:
     """How much of the maps lies in each region, and their precision in the first."""
-    if not data.masks:
+    if not data.masks or cam is None:
         return {}
     masks = {name: torch.from_numpy(mask[rows.numpy()]) for name, mask in data.masks.items()}
     cam, first = upsample(cam, tuple(data.images.shape[1:])), next(iter(masks.values()))

@@ -132,7 +132,7 @@ class Work:
         for cell in cells:
             known, left = self._known(recipe, cell)
             logits = recipe.build(model, known, **self.task.options(name))
-            seen = known.before._replace(logits=logits)
+            seen = known.before._replace(logits=logits, cam=None)  # which explained the old ones
             parts = {test: some_of(seen, left[test]) for test in TESTS if test in left}
             found.append(self._measured(name, parts, left))
         return found
