@@ -96,6 +96,9 @@ def test_a_comparison_is_resumed_and_shared_stage_by_stage(tmp_path, asked):
     stages[1].unlink()  # "normal" has to be done again, and nothing else
     assert compare(**how, resume=True) == whole and len(asked) == 2 * calls
     assert all(s.stat().st_mtime_ns == before[s] for s in (stages[0], stages[2]))
+    more = compare(**how | {"methods": ["normal", "group-dro", "erm"]}, resume=True)
+    assert all(s.stat().st_mtime_ns == before[s] for s in (stages[0], stages[2])), "one is added"
+    assert [row for row in more["table"] if row["method"] != "erm"] == whole["table"]
     with pytest.raises(ValueError, match=r"run\.json: holds a run with images \[2\]"):
         compare(**how | {"images": [3]}, resume=True)
     with (

@@ -50,9 +50,11 @@ def begin(files: OwnFiles, settings: dict, names: Iterable[str], *, resume: bool
     is somebody else's file.
     """
     found = files.content.get("settings", {}) if files.record.exists() else settings
-    if resume and found != settings:
-        pairs = [(key, found.get(key, "none"), settings.get(key)) for key in {**settings, **found}]
-        key, theirs, ours = next(pair for pair in pairs if pair[1] != pair[2])
+    pairs = [(key, found.get(key, "none"), settings.get(key)) for key in {**settings, **found}]
+    more = {"models"} if settings["experiment"] == "compare" else set()  # these may be added to
+    others = [pair for pair in pairs if pair[1] != pair[2] and pair[0] not in more]
+    if resume and others:
+        key, theirs, ours = others[0]
         raise ValueError(
             f"{files.record}: holds a run with {key} {theirs!r}, expected {ours!r}; "
             "choose another --out or leave out --resume"
