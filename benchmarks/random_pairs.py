@@ -74,11 +74,11 @@ def swapped(exemplar: Exemplar) -> Exemplar:
     return dataclasses.replace(exemplar, good=exemplar.bad, bad=exemplar.good)
 
 
-def measure(model, data, rows, exemplar: Exemplar, seed: int) -> dict:
+def measure(model, data, rows, exemplar: Exemplar, seed: int, **options) -> dict:
     """What one pair makes of the Unrefined model, and where its two maps lay."""
     plan = PRESETS["classroom"]
     refined = copy.deepcopy(model)
-    method = ExBL(refined, exemplar, **plan["options"]["exbl"])
+    method = ExBL(refined, exemplar, **plan["options"]["exbl"] | options)
     fit(method, data, rows["train"], rows["val"], seed=seed, **plan["refine"])
     found = evaluate(refined, data, rows["balanced"], ("age",))
     return {
