@@ -26,10 +26,9 @@ def list_radiography(
     """The images in `root/<class>/images`, each with its mask in `root/<class>/masks`.
 
     `root` is the folder of the four classes or the one above it. `site` says where an image came
-    from, by its class's metadata file. No patients are known: each image is its own patient. Normal
-    images from the source of Viral Pneumonia are the `counter` group; as published (counter=False)
-    they are trained on. With `subsample` "paper" the sizes of Hagos et al. (2023, section 4.1) are
-    drawn by `seed`, alike for every class, and given as `split`; otherwise there is no split.
+    from, by its class's metadata file; patients are not known. Normal images from the source of
+    Viral Pneumonia are the `counter` group; as published (counter=False) they are trained on. With
+    `subsample` "paper" the sizes of Hagos et al. (2023, section 4.1) are drawn by `seed`.
 
     Raises DataError for folders that are missing or unknown, for files that are no PNG, and where
     a class is too small for the subsample.
@@ -41,9 +40,7 @@ def list_radiography(
     if subsample:
         classes = _draw(classes, root, seed)
     rows = pd.concat([*classes.values(), *apart]).fillna("")
-    if not any(rows["site"]):
-        rows = rows.drop(columns="site")
-    return Manifest(rows, (root,))
+    return Manifest(rows if any(rows["site"]) else rows.drop(columns="site"), (root,))
 
 
 def _class_folders(root: Path) -> Path:
@@ -67,30 +64,26 @@ def _rows_of_class(root: Path, label: str) -> pd.DataFrame:
     """A row for each image of a class, by its place; `site` is "" where it is not known."""
     names = _names(root / label / "images")
     metadata = _metadata(root / f"{label}.metadata.csv")
-    site = dict(zip(metadata["FILE NAME"].map(_stem), metadata["URL"].map(_site), strict=True))
+    stem = metadata["FILE NAME"].str.strip().str.casefold().str.removesuffix(".png")
+    site = dict(zip(stem, metadata["URL"].map(_site), strict=True))  # there NORMAL-1, Normal-1 here
     columns = {
-        "image": [str(root / label / "images" / name) for name in names],
-        "mask": [str(root / label / "masks" / name) for name in names],
+        **{k: [str(root / label / f"{k}s" / name) for name in names] for k in ("image", "mask")},
         "label": label,
-        "site": [site.get(_stem(name), "") for name in names],
+        "site": [site.get(Path(name).stem.casefold(), "") for name in names],
     }
     return pd.DataFrame(columns, [f"{label}/images/{name}" for name in names])
 
 
 def _names(folder: Path) -> list[str]:
     """The PNG files of a folder, 2 before 10; raises DataError for any other file."""
-    names = sorted(path.name for path in folder.iterdir())
-    names = [n for n in names if not n.startswith(".") and n.lower() not in LITTER]
+    names = sorted(
+        f.name for f in folder.iterdir() if f.name[0] != "." and f.name.lower() not in LITTER
+    )
     if other := [n for n in names if not n.lower().endswith(".png")]:
         raise DataError(*(Fault(str(folder / n), "not expected, only .png files") for n in other))
     if not names:
         raise DataError(Fault(str(folder), "no images"))
     return sorted(names, key=lambda name: re.sub("[0-9]+", lambda n: n[0].zfill(20), name))
-
-
-def _stem(name: str) -> str:
-    """A name as file and metadata have it alike: there Normal-1.png is called NORMAL-1."""
-    return name.strip().casefold().removesuffix(".png")
 
 
 def _site(url: str) -> str:
@@ -124,9 +117,11 @@ def _counter_group(classes: dict[str, pd.DataFrame], root: Path) -> list[pd.Data
     known = normal["site"].isin(sites)
     if known.all() or not known.any():
         return []
-    what = f"{known.sum()} of {len(known)} Normal images are from the source of Viral Pneumonia"
-    told = "the counter-group, not trained on; as published they are: counter=false"
-    warnings.warn(f"{root}: {what} ({', '.join(sorted(sites))}): {told}", stacklevel=2)
+    which = (
+        f"{root}: {known.sum()} of {len(known)} Normal images are from {', '.join(sorted(sites))}"
+    )
+    told = "as all Viral Pneumonia: the counter-group, not trained on; as published: counter=false"
+    warnings.warn(f"{which}, {told}", stacklevel=2)
     classes["Normal"] = normal[~known]
     return [normal[known].assign(counter="1")]
 
@@ -137,8 +132,7 @@ def _draw(classes: dict[str, pd.DataFrame], root: Path, seed: int) -> dict[str, 
     if few := {label: len(rows) for label, rows in classes.items() if len(rows) < len(splits)}:
         what = f"images, the paper's subsample needs {len(splits)} a class"
         raise DataError(*(Fault(f"{root / c}/images", f"{n} {what}") for c, n in few.items()))
-    generator = np.random.default_rng(seed)
-    drawn = {}
+    generator, drawn = np.random.default_rng(seed), {}
     for label, rows in classes.items():
         split = np.full(len(rows), "", dtype=object)
         split[generator.permutation(len(rows))[: len(splits)]] = splits
