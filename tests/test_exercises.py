@@ -74,6 +74,28 @@ def my_cramers_v(table):
     chi2 = ((table - expected) ** 2 / expected).sum()
     return np.sqrt(chi2 / total / (min(table.shape) - 1))
 """
+MY_MINUTES = """import math
+
+def my_minutes(needs, seconds):
+    bought = {kind: number for kind, number in needs.items() if number}
+    if not bought.keys() <= seconds.keys():
+        return math.inf
+    return sum(number * seconds[kind] for kind, number in bought.items()) / 60
+"""
+MY_ACCURACY = """
+def my_accuracy_by_source(predicted, label, source):
+    return {
+        name: ((predicted == label) & (source == name)).sum() / (source == name).sum()
+        for name in set(source.tolist())
+    }
+"""
+MY_VERDICT = """
+def my_verdict(before, whole, removed, only):
+    without, alone = (figure - before >= (whole - before) / 2 for figure in (removed, only))
+    if without == alone:
+        return "both"
+    return "region" if alone else "elsewhere"
+"""
 WRONG: dict[str, list[tuple[str, str]]] = {
     "my_information": [
         (
@@ -199,6 +221,46 @@ WRONG: dict[str, list[tuple[str, str]]] = {
         (MY_WEIGHTS.replace("overall[level] /", "0.5 /"), "7 to 9"),
         (MY_WEIGHTS.replace("overall[level] / given[label, level]", "overall / given"), "an image"),
         (MY_WEIGHTS.replace("given[label, level]", "given[label, level] ** 0.5"), "still tells"),
+    ],
+    "my_minutes": [
+        ("def my_minutes(needs, seconds):\n    pass\n", "nothing is returned"),
+        (MY_MINUTES.replace(" if number}", "}"), "though they have no price"),
+        (MY_MINUTES.replace(" / 60", ""), "divide by 60"),
+        (MY_MINUTES.replace("seconds[kind]", "60"), "a sixth of a minute"),
+        (MY_MINUTES.replace("sum(", "max("), "add the kinds up"),
+        (
+            MY_MINUTES.replace("return math.inf", "bought = {}"),
+            "not for sale",
+        ),
+    ],
+    "my_accuracy_by_source": [
+        (
+            "def my_accuracy_by_source(predicted, label, source):\n"
+            "    return (predicted == label).mean()\n",
+            "a number for each source",
+        ),
+        (MY_ACCURACY.replace("(predicted == label)", "(label == 0)"), "predicted compared with"),
+        (
+            MY_ACCURACY.replace("(predicted == label)", "(predicted < 2)"),
+            "which images are counted",
+        ),
+        (MY_ACCURACY.replace("/ (source == name).sum()", "/ len(source)"), "not by all"),
+        (MY_ACCURACY.replace("/ (source == name).sum()", "/ 7"), "two of three are right"),
+    ],
+    "my_verdict": [
+        ("def my_verdict(before, whole, removed, only):\n    return whole - removed\n", "one of"),
+        (MY_VERDICT.replace("(removed, only)", "(only, removed)"), "controls swapped"),
+        (MY_VERDICT.replace("without == alone", "alone"), "that is the region"),
+        (MY_VERDICT.replace("without == alone", "not alone"), "elsewhere"),
+        (MY_VERDICT.replace("without == alone", "False"), "either would do"),
+        (
+            MY_VERDICT.replace("without == alone", "without and alone"),
+            "it takes both",
+        ),
+        (
+            MY_VERDICT.replace("figure - before >= (whole - before) / 2", "figure >= whole / 2"),
+            "count from `before`",
+        ),
     ],
     "my_leaks": [
         ("def my_leaks(patient, split):\n    pass\n", "nothing is returned"),

@@ -167,7 +167,7 @@ def dots(
     axes.set(xlim=(-0.02, 1.02), xlabel=xlabel, ylim=(len(names) - 0.4, -0.6))
     axes.set_yticks(range(len(names)), names)
     axes.grid(axis="y", linewidth=0.3)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=4, frameon=False)
+    figure.legend(loc="outside lower center", ncols=4, frameon=False)
     sns.despine(figure)
     return figure
 
