@@ -73,7 +73,7 @@ def test_the_table_holds_what_the_contract_says(tmp_path, asked):
         "run.json", "results.json", "report.md", "effect.png",
         "seed-0", "seed-1", "seed-0-region-removed", "seed-1-region-removed",
     }  # fmt: skip
-    assert "| Normal! | 1 sentences, 3 images |" in (tmp_path / "out/report.md").read_text()
+    assert "| Normal! | 1 sentence, 3 images |" in (tmp_path / "out/report.md").read_text()
     assert ("Normal!", "2 sentences, 4 unlabelled", "") in comparison(results).index
     for known in asked:
         assert (known.biased, known.counter_class) == (3, 2)

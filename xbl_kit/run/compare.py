@@ -1,14 +1,10 @@
 """Methods side by side: one data set, one network, one budget, over seeds, draws and controls."""
 
-import dataclasses
-import json
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from filelock import FileLock, Timeout
-from tqdm.auto import tqdm
 
 from xbl_kit.exemplar import Exemplar
 from xbl_kit.run.measure import rounded
@@ -16,7 +12,7 @@ from xbl_kit.run.recipes import RECIPES
 from xbl_kit.run.report import draw_comparison, versions, write_comparison
 from xbl_kit.run.stage import RECORD, RESULTS, begin, finished
 from xbl_kit.run.task import Given, Settings, Task, open_task, settle
-from xbl_kit.run.work import Work
+from xbl_kit.run.work import Work, do_all
 from xbl_kit.storage import OwnFiles, write_json
 
 REPORT, FIGURE = "report.md", "effect.png"
@@ -48,14 +44,13 @@ def compare(
         raise ValueError("no seeds: expected at least one")
     which = [(control, seed) for control in (None, *controls) for seed in seeds]
     wanted = [settle("compare", control=c, seed=seed, **shared) for c, seed in which]
-    record = json.loads(json.dumps(dataclasses.asdict(wanted[0]), default=str))
-    record |= {"seeds": list(seeds), "controls": list(controls)}
+    record = wanted[0].record | {"seeds": list(seeds), "controls": list(controls)}
     del record["seed"], record["control"]
     files = OwnFiles(out, RECORD) if out else None
     if resume and files and (results := finished(files, record, None)):
         return results
     works = _open(wanted, files, record, device, resume=resume)
-    _do_all(works)
+    do_all(works)
     results = {
         "schema": 1,
         **{key: record[key] for key in ("experiment", "data", "preset")},
@@ -89,8 +84,7 @@ def _open(
             name = "-".join(filter(None, (f"seed-{each.seed}", each.control)))
             own = OwnFiles(files / name, RECORD)
             work = Work(open_task(each), own, exemplar, device)
-            own_record = json.loads(json.dumps(dataclasses.asdict(each), default=str))
-            begin(own, own_record, work.names, resume=resume)
+            begin(own, each.record, work.names, resume=resume)
             own.names |= set(work.names)  # all, so that no process takes another's for a stranger's
             works.append(work)
     return works
@@ -104,16 +98,6 @@ def _refuse_company(files: OwnFiles) -> None:
         except Timeout:
             what = "another process is at work here; join it with --resume, or choose another --out"
             raise ValueError(f"{files.folder}: {what}") from None
-
-
-def _do_all(works: Sequence[Work]) -> None:
-    """Every stage of every run; what other processes are at is waited for."""
-    count = sum(len(work.left) for work in works)
-    with tqdm(total=count, desc="compare", unit="stage", disable=None) as bar:
-        while left := [work for work in works if work.left]:
-            if not (done := sum(work.go_on() for work in left)):
-                time.sleep(1)
-            bar.update(done)
 
 
 def _biased(work: Work) -> str | None:

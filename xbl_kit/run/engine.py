@@ -1,8 +1,5 @@
 """The experiments of the papers: a list of recipes, trained and measured, written to a folder."""
 
-import dataclasses
-import json
-import time
 import warnings
 from pathlib import Path
 
@@ -14,7 +11,7 @@ from xbl_kit.run.recipes import PAPERS, RECIPES
 from xbl_kit.run.report import draw_run, versions
 from xbl_kit.run.stage import PICKS, RECORD, RESULTS, Run, begin, finished
 from xbl_kit.run.task import Given, Settings, build_network, open_task, settle
-from xbl_kit.run.work import Work
+from xbl_kit.run.work import Work, do_all
 from xbl_kit.storage import OwnFiles, digest, load_json, load_model, write_json
 
 
@@ -38,7 +35,7 @@ def reproduce(
     """
     one_of("experiment", experiment, PAPERS)
     wanted = settle(experiment, **settings)
-    record = json.loads(json.dumps(dataclasses.asdict(wanted), default=str))
+    record = wanted.record
     files = OwnFiles(out, RECORD) if out else None
     person = picked_by_person(files / PICKS) if files else None
     used = person if any("exemplar" in RECIPES[name].needs for name in wanted.models) else None
@@ -52,25 +49,27 @@ def reproduce(
         if files:
             begin(files, record, work.names, resume=resume)
             _keep_exemplar(files, person, exemplar)
-    while work.left:
-        if not work.go_on():
-            time.sleep(1)  # another process is at what is left
-    models, exemplar = work.models, work.exemplar
-    results = {
-        "schema": 1,
-        **{key: getattr(wanted, key) for key in ("experiment", "data", "preset", "seed")},
-        "settings": record,
-        "versions": versions(),
-        "device": str(next(iter(models.values())).mean.device.type),
-        "models": {name: work.found[name][Given()] for name in task.models},
-    }
-    if exemplar:
-        results["exemplars"] = exemplar.summary()
+    do_all([work])
+    results, exemplar = _results(work), work.exemplar
     if files:
         files.content["exemplar"] = digest(*exemplar.tensors) if exemplar else None
         write_json(files.own(RESULTS), results)
-        draw_run(results, models, task, files.write)
+        draw_run(results, work.models, task, files.write)
     return results
+
+
+def _results(work: Work) -> dict:
+    """What results.json holds."""
+    settings, task = work.task.settings, work.task
+    results = {
+        "schema": 1,
+        **{key: getattr(settings, key) for key in ("experiment", "data", "preset", "seed")},
+        "settings": settings.record,
+        "versions": versions(),
+        "device": str(next(iter(work.models.values())).mean.device.type),
+        "models": {name: work.found[name][Given()] for name in task.models},
+    }
+    return results | ({"exemplars": work.exemplar.summary()} if work.exemplar else {})
 
 
 def open_run(out: str | Path) -> Run:

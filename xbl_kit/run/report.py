@@ -149,7 +149,8 @@ def comparison(results: dict) -> pd.DataFrame:
 
 def _given(row: dict) -> str:
     """What a person gave, in words: "2 clicks"."""
-    return ", ".join(f"{n} {kind}" for kind, n in row["needs"].items() if n) or "nothing"
+    given = [(n, kind.rstrip("s") if n == 1 else kind) for kind, n in row["needs"].items() if n]
+    return ", ".join(f"{n} {kind}" for n, kind in given) or "nothing"
 
 
 def draw_comparison(results: dict) -> bytes:

@@ -1,6 +1,7 @@
 """What is learned on what: a run's settings, its data, the rows of every split, its network."""
 
 import dataclasses
+import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -66,6 +67,11 @@ class Settings:
     biased: str = ""
     control: str | None = None
     seed: int = 0
+
+    @property
+    def record(self) -> dict:
+        """The settings as JSON has them."""
+        return json.loads(json.dumps(dataclasses.asdict(self), default=str))
 
 
 def settle(experiment: str, **given) -> Settings:

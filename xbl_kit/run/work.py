@@ -1,12 +1,14 @@
 """A run under way: every recipe trained and measured, one after the other, or taken over."""
 
 import copy
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cache
 
 import numpy as np
 import torch
+from tqdm.auto import tqdm
 
 from xbl_kit.batch import Prediction
 from xbl_kit.data.faults import one_of
@@ -194,6 +196,16 @@ class Work:
         if self.files and measures is None:
             draw_tsne(name, part, self.task, self.files.write)
         return {"splits": splits} | content(part, data, rows["balanced"], factors, measures)
+
+
+def do_all(works: Sequence[Work]) -> None:
+    """Every stage of every run; what other processes are at is waited for."""
+    count, one = sum(len(work.left) for work in works), len(works) == 1
+    with tqdm(total=count, desc="compare", unit="stage", disable=one or None) as bar:
+        while left := [work for work in works if work.left]:
+            if not (done := sum(work.go_on() for work in left)):
+                time.sleep(1)
+            bar.update(done)
 
 
 def _pick(task: Task, model: Classifier, files: OwnFiles | None) -> Exemplar:
