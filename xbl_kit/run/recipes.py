@@ -36,13 +36,14 @@ RECIPES = {
     "reweighted": Recipe(weighted.reweighted, "Reweighted ERM", needs=("factors",)),
     "group-dro": Recipe(weighted.group_dro, "GroupDRO", needs=("factors",)),
     "multitask": Recipe(mimm.multitask, "Multitask", heads=True, needs=("factors",)),
-    "mimm-x": Recipe(mimm.mimm_x_tuned, "MIMM-X", heads=True, needs=("factors",)),
+    "mimm-x": Recipe(mimm.mimm_x_reconstructed, "MIMM-X", heads=True, needs=("factors",)),
+    "balanced-dcor": Recipe(mimm.balanced_dcor, "Balanced dCor", heads=True, needs=("factors",)),
     "oracle": Recipe(weighted.erm, "Oracle", rows="oracle_", schedule="oracle"),
 }
 
 EXPERIMENTS = {
     "exbl": ("unrefined", "control", "exbl", "oracle"),
-    "mimm-x": ("erm", "reweighted", "multitask", "mimm-x", "oracle"),
+    "mimm-x": ("erm", "reweighted", "multitask", "mimm-x", "balanced-dcor", "oracle"),
 }
 
 
