@@ -27,9 +27,9 @@ SMALL = {
     "train": {"epochs": 12, "batch_size": 64, "lr": 3e-3, "warmup": 0.3, "keep": "last"},
     "content": {"probe": {}},
 }
+ATTENTION = ("none", "weights", "summary")
 # As far as it is published: information and heads count in full from the first step on, measured
 # on the batch alone, and the classification loss is plain.
-ATTENTION = ("none", "weights", "summary")
 PUBLISHED = {"spurious": 1.0, "memory": 0, "delay": 0, "ramp": 1}
 
 Study = list[tuple[dict, dict]]  # of each row: what the table calls it, what `reproduce` is given
