@@ -27,9 +27,10 @@ SMALL = {
     "train": {"epochs": 12, "batch_size": 64, "lr": 3e-3, "warmup": 0.3, "keep": "last"},
     "content": {"probe": {}},
 }
+ATTENTION = ("none", "weights", "summary")
 # As far as it is published: information and heads count in full from the first step on, measured
 # on the batch alone, and the classification loss is plain.
-PUBLISHED = {"correction": "none", "spurious": 1.0, "memory": 0, "delay": 0, "ramp": 1}
+PUBLISHED = {"spurious": 1.0, "memory": 0, "delay": 0, "ramp": 1}
 
 Study = list[tuple[dict, dict]]  # of each row: what the table calls it, what `reproduce` is given
 
@@ -50,19 +51,19 @@ def as_given(given: Namespace) -> Study:
 def ablation(given: Namespace) -> Study:
     """MINE with and without each option, the recipe, what is published, and the baselines."""
     keys = ("scaling", "attention", "conditional")
-    grid = product(("none", "clip", "gradnorm"), (False, True), (False, True))
+    grid = product(("none", "clip", "equal", "gradnorm"), ATTENTION, (False, True))
 
     def mine(**options) -> dict:
-        options = {"estimator": "mine", "memory": 64} | options
+        options = {"memory": 64} | options
         return {"models": ["mimm-x"], "plan": SMALL, "options": {"mimm-x": options}}
 
     rows = [
         ({"variant": "MINE"} | values, mine(**values))
         for values in (dict(zip(keys, each, strict=True)) for each in grid)
     ]
-    full = dict(zip(keys, ("gradnorm", True, False), strict=True))
-    recipe = dict(zip(keys, ("none", False, True), strict=True))
-    rest = {"models": ["erm", "reweighted", "multitask", "mimm-x", "oracle"], "plan": SMALL}
+    full = dict(zip(keys, ("gradnorm", "weights", False), strict=True))
+    recipe = dict(zip(keys, ("none", "none", True), strict=True))
+    rest = {"plan": SMALL}
     return [
         ({"variant": "recipe"} | recipe, rest),
         ({"variant": "published"} | full, mine(**full | PUBLISHED)),

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
-from xbl_kit.losses import AttentionWeighter, GradNorm, clip_scale
+from xbl_kit.losses import AttentionWeighter, GradNorm, clip_scale, even_scale
 
 
 def _features(seed: int = 0) -> torch.Tensor:
@@ -33,6 +33,17 @@ def test_clip_scale_of_zero_or_absent_gradients_is_finite():
         assert clip_scale(loss, nothing, features) == 1
         assert clip_scale(nothing, loss, features) == 0
         assert clip_scale(nothing, nothing, features) == 0
+
+
+@pytest.mark.parametrize("factor", [5.0, 0.5])
+def test_even_scale_makes_the_information_pull_as_hard_as_the_class(factor):
+    features = _features()
+    loss = features.square().sum()
+    scale = even_scale(loss, factor * loss, features)
+    assert scale.item() == pytest.approx(1 / factor) and not scale.requires_grad
+    for nothing in ((0 * features).sum(), torch.ones(())):
+        assert even_scale(loss, nothing, features) == 0
+        assert even_scale(nothing, loss, features) == 0
 
 
 def _naive_gradnorm(weights, losses, largest, norms, *, alpha, lr, floor):

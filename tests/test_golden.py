@@ -1,8 +1,9 @@
 """Both experiments on tiny data give what they gave before there was one engine.
 
-golden.json was written by the two engines of their own that stood here before, on one thread. On
-another processor or torch the last bits differ and a few images flip; XBL_KIT_GOLDEN=exact asks
-for every digit.
+golden.json was written by the two engines of their own that stood here before, on one thread; what
+was mimm-x then is balanced-dcor, and mimm-x is from when it became a reconstruction. On another
+processor or torch the last bits differ and a few images flip; XBL_KIT_GOLDEN=exact asks for every
+digit.
 """
 
 import json

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 
 from xbl_kit.data import confound
 from xbl_kit.losses import distance_correlation
+from xbl_kit.losses.balance import gradient_norms
 from xbl_kit.methods import Bias, Corrected, Erm, MimmX, Seen
 from xbl_kit.methods.weighted import CORRECTIONS
 from xbl_kit.models import BACKBONES, build_multihead
@@ -83,9 +84,10 @@ def test_weight_zero_is_multitask_and_no_factor_is_erm(batch, estimator):
     [
         {},
         {"memory": 0},
-        {"attention": True, "between": True, "conditional": False},
+        {"attention": "weights", "between": True, "conditional": False},
+        {"attention": "summary", "critic_steps": 2},
         {"estimator": "club"},
-        {"estimator": "club", "attention": True, "conditional": False},
+        {"estimator": "club", "attention": "weights", "conditional": False},
     ],
 )
 def test_each_turn_moves_one_player(batch, options):
@@ -132,13 +134,13 @@ def test_club_fits_its_normals_to_the_features(batch):
         torch.testing.assert_close(one, other)
 
 
-@pytest.mark.parametrize("scaling", ["none", "clip", "gradnorm"])
+@pytest.mark.parametrize("scaling", ["none", "clip", "equal", "gradnorm", "gradnorm-pair"])
 def test_every_scaling_trains_and_repeats_itself(small_cohort, scaling):
     rows = confound.split_patients(small_cohort, {"train": 0.6, "val": 0.2, "test": 0.2})
     options = {"epochs": 2, "batch_size": 24, "lr": 1e-2, "device": "cpu"}
     states = []
     for _ in range(2):
-        method = _method(scaling=scaling, attention=scaling != "none")
+        method = _method(scaling=scaling, attention="none" if scaling == "none" else "weights")
         history = fit(method, small_cohort, rows["train"], rows["val"], **options)
         assert torch.tensor(list(history[-1]["train"].values())).isfinite().all()
         states.append(method.state_dict())
@@ -150,7 +152,7 @@ def test_two_players_go_on_as_if_they_had_not_stopped(small_cohort, tmp_path):
     options = {"batch_size": 24, "lr": 1e-2, "device": "cpu", "keep": "last", "epochs": 3}
 
     def train(**more):
-        method = _method(memory=60, delay=2, ramp=4, attention=True)
+        method = _method(memory=60, delay=2, ramp=4, attention="summary")
         fit(method, small_cohort, rows["train"], rows["val"], **options, **more)
         return method
 
@@ -204,6 +206,52 @@ def test_unknown_options_are_named():
         _method(estimator="mmd")
     with pytest.raises(ValueError, match="scaling 'both'"):
         _method(scaling="both")
+    with pytest.raises(ValueError, match="attention 'all': expected one of none, weights, summary"):
+        _method(attention="all")
+    for options in ({"estimator": "dcor"}, {"estimator": "club"}, {"between": True}):
+        with pytest.raises(ValueError, match="attention='summary'"):
+            _method(attention="summary", **options)
+    with pytest.raises(ValueError, match="attention='weights' needs a critic"):
+        _method(attention="weights", estimator="hsic")
+
+
+@pytest.mark.parametrize("conditional", [False, True])
+def test_a_summary_is_one_pair_whatever_the_factors(batch, conditional):
+    """I(f_y; sum_i a_i f_zi), its value by hand; f_z take a share of the push, attention none."""
+    options = {"memory": 0, "weight": 0.7, "conditional": conditional}
+    method = _method(attention="summary", **options).eval()
+    information, losses = _information(method), method(batch)
+    assert information.pairs == [(0, 1)]
+    parts = torch.stack(method.model.tasks(method.model.encode(batch.image))[0])
+    weight = information.attention(parts[0], parts[1:]).tolist()
+    summary = sum(a * part for a, part in zip(weight, parts[1:], strict=True))
+    shared = information.measure(torch.stack([parts[0], summary]), batch.label)
+    torch.testing.assert_close(losses["information"], 0.7 * shared[0])
+    torch.testing.assert_close(method(batch, "critic")["critic"], -shared[0])
+    losses["information"].backward()
+    assert all(p.grad is None for p in information.attention.parameters())
+    assert method.model.heads[1][2].weight.grad.abs().sum() > 0
+
+
+def test_equal_scaling_gives_the_information_a_share_of_the_class_gradient(batch):
+    method = _method(scaling="equal", weight=0.4, memory=0).train()
+    seen = method.look(batch)
+    losses = {"class": F.cross_entropy(seen.logits, batch.label)}
+    losses["information"] = method.terms["information"](seen)
+    scaled = method.balance(seen, losses)
+    of_class, of_information = gradient_norms(list(scaled.values()), seen.parts[0])
+    torch.testing.assert_close(of_information, 0.4 * of_class)
+    late = _method(scaling="equal", delay=5)(batch)
+    assert late["information"] == 0
+
+
+def test_gradnorm_over_a_pair_leaves_the_spurious_loss(batch):
+    plain, pair, whole = (
+        _method(scaling=scaling, memory=0)(batch)
+        for scaling in ("none", "gradnorm-pair", "gradnorm")
+    )
+    assert pair["spurious"] == plain["spurious"] and whole["spurious"] != plain["spurious"]
+    assert pair["class"] != plain["class"]
 
 
 def _corrected(logits, batch, bias, correction, strength=torch.ones_like):

@@ -19,6 +19,7 @@ from xbl_kit.models import build_multihead
 from xbl_kit.run import (
     EXPERIMENTS,
     PRESETS,
+    RECIPES,
     contents,
     engine,
     open_run,
@@ -62,7 +63,7 @@ def test_results_hold_what_the_contract_says_and_are_resumed(tmp_path):
         assert model["probe"].keys() == model["information"].keys() == set(FACTORS)
         assert model["probe"]["sex"].keys() == {"accuracy", "null_95"}
         heads = model["splits"]["iid"]["spurious_accuracy"]
-        assert heads.keys() == (set(FACTORS) if name in ("multitask", "mimm-x") else set())
+        assert heads.keys() == (set(FACTORS) if RECIPES[name].heads else set())
     (tmp_path / "results.json").unlink()
     (tmp_path / "model-oracle.safetensors").unlink()
     again = reproduce("mimm-x", **options, options=marginal, resume=True)

@@ -35,6 +35,18 @@ def clip_scale(class_loss: Tensor, information: Tensor, shared: Tensor) -> Float
     return (of_class / of_information.clamp_min(tiny)).clamp(max=1)
 
 
+def even_scale(class_loss: Tensor, information: Tensor, shared: Tensor) -> Float[Tensor, ""]:
+    """|g_class| / |g_MI|, gradients at `shared`: dynamic scaling in its simplest form.
+
+    A RECONSTRUCTION of MIMM-X's "GradNorm-inspired" scaling: where GradNorm of two losses with
+    alpha = 0 ends, at once. A constant; with g_MI = 0 it is 0.
+    """
+    of_class, of_information = gradient_norms([class_loss, information], shared)
+    tiny = torch.finfo(of_class.dtype).tiny
+    scale = of_class / of_information.clamp_min(tiny)
+    return torch.where((of_information > 0) & scale.isfinite(), scale, 0)
+
+
 class GradNorm(nn.Module):
     """Weights of n losses, moved so that every one learns at the same rate (Chen et al. 2018).
 
@@ -79,8 +91,9 @@ class AttentionWeighter(nn.Module):
     """Confounder Attention Weighter: which of n factors to disentangle most. A RECONSTRUCTION.
 
     MIMM-X names such a module but no formula of it is public. Ours: softmax over i of
-    <q(f_y), k(f_zi)> / sqrt(d), averaged over the batch, as weight of MI_i; q and k are linear. The
-    weights are positive and sum to 1, so equal ones give the mean of the MI_i. Let it be trained by
+    <q(f_y), k(f_zi)> / sqrt(d), averaged over the batch, as weight of MI_i, or of f_zi in a summary
+    of all factors (an earlier abstract says "Summarizer"); q and k are linear. The weights are
+    positive and sum to 1, so equal ones give the mean. Let it be trained by
     the player that maximises the weighted MI, with the statistics network: whoever minimises it
     would put all weight on the factor with the least MI.
     """

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from xbl_kit.batch import Batch
 from xbl_kit.data.faults import one_of
 from xbl_kit.losses import Clubs, Mine, distance_correlation, hsic
-from xbl_kit.losses.balance import AttentionWeighter, GradNorm, clip_scale
+from xbl_kit.losses.balance import AttentionWeighter, GradNorm, clip_scale, even_scale
 from xbl_kit.methods.base import Known, Method, Seen
 from xbl_kit.methods.weighted import Bias, Corrected
 from xbl_kit.models import Classifier
@@ -28,11 +28,15 @@ class Options:
 
     MIMM (Fay et al. 2023) and the two-factor thesis: MINE over all pairs of a batch, "clip"
     `scaling`, z-z pairs (`between`), `critic_steps` of the statistics network for one of the
-    encoder. MIMM-X (Fay et al. 2025) adds `attention` weights a_i and "gradnorm"; both are a
-    RECONSTRUCTION, no formula is public. Ours: the `estimator`s "dcor", "hsic" and "club";
-    `conditional` I(.|y), which alone can reach 0 where y and z are correlated; a `correction` of
-    CE_y (see `Corrected`); `memory`, the past samples that join a batch where MI is measured;
-    `delay` and `ramp`, steps before MI and prior count, and until in full.
+    encoder. MIMM-X (Fay et al. 2025) adds attention and dynamic scaling; no formula is public, so
+    that all of these are a RECONSTRUCTION: `attention` "weights", sum_i a_i I(f_y; f_zi), or, after
+    an earlier abstract's "summarizer", "summary", I(f_y; sum_i a_i f_zi) with one critic however
+    many factors; `scaling` "gradnorm" of all losses, "gradnorm-pair" of class and information, or
+    "equal", where these two pull alike at f_y, which is where GradNorm with alpha 0 ends.
+    Ours: the `estimator`s "dcor", "hsic" and "club"; `conditional` I(.|y), which alone can reach 0
+    where y and z are correlated; a `correction` of CE_y (see `Corrected`); `memory`, the past
+    samples that join a batch where MI is measured; `delay` and `ramp`, steps before MI and prior
+    count, and until in full.
     """
 
     weight: float = 0.3
@@ -40,7 +44,7 @@ class Options:
     estimator: str = "mine"
     conditional: bool = True
     between: bool = False
-    attention: bool = False
+    attention: str = "none"
     scaling: str = "none"
     correction: str = "none"
     memory: int = 192
@@ -52,14 +56,19 @@ class Options:
 
     def __post_init__(self):
         one_of("estimator", self.estimator, ("mine", "club", *MEASURES))
-        one_of("scaling", self.scaling, ("none", "clip", "gradnorm"))
+        one_of("scaling", self.scaling, ("none", "clip", "equal", "gradnorm", "gradnorm-pair"))
+        one_of("attention", self.attention, ("none", "weights", "summary"))
+        if self.attention == "summary" and (self.estimator != "mine" or self.between):
+            raise ValueError("attention='summary' needs estimator 'mine', and no pairs `between`")
+        if self.attention == "weights" and self.estimator in MEASURES:
+            raise ValueError(f"attention='weights' needs a critic, not {self.estimator!r}")
 
 
 def mimm_x(model: Classifier, *, bias: Bias | None = None, **options) -> Method:
     """CE_y + `spurious` * sum_i CE_zi + `weight` * scale * sum_i a_i I(f_y; f_zi).
 
-    `options` are those of `Options`; weight=0 is the multitask baseline.
-    Raises ValueError for another scaling, correction or estimator, or a correction without `bias`.
+    `options` are those of `Options`; weight=0 is the multitask baseline. Raises ValueError for an
+    option of no use or that does not fit the others, or a correction without `bias`.
     """
     chosen = Options(**options)
     if chosen.correction != "none" and bias is None:
@@ -70,7 +79,12 @@ def mimm_x(model: Classifier, *, bias: Bias | None = None, **options) -> Method:
     balance = None
     if chosen.weight and model.factors:
         terms["information"] = Information(model, clock, chosen)
-        balance = {"clip": clip_information, "gradnorm": Balanced(3)}.get(chosen.scaling)
+        balance = {
+            "clip": clip_information,
+            "equal": partial(even_information, weight=chosen.weight, clock=clock),
+            "gradnorm": Balanced(("class", "spurious", "information")),
+            "gradnorm-pair": Balanced(("class", "information")),
+        }.get(chosen.scaling)
     corrected = None if chosen.correction == "none" else Corrected(bias, chosen.correction, clock)
     return Method(model, weigh=corrected, terms=terms, balance=balance)
 
@@ -112,6 +126,9 @@ class Memory(nn.Module):
 class Information(nn.Module):
     """The term `weight` * sum_ij a_ij I(part_i; part_j), whose gradient goes to the batch alone.
 
+    With attention "summary" it is `weight` * I(f_y; sum_i a_i f_zi), a_i being the batch's mean: of
+    each image's own, which see f_y, the summary would tell f_y even where no f_zi does.
+
     What measures it is trained, where it is a network, in turns before the model's, on the memory.
     `clock(step)` is the share that counts; while it is 0 nothing is worked out.
     """
@@ -123,9 +140,9 @@ class Information(nn.Module):
         self.weight, self.clock = options.weight, clock
         self.pairs, self.measure = measured(model, options)
         self.memory = Memory(options.memory, n + 1, width)
-        self.attention = (
-            AttentionWeighter(width, generator=generator) if options.attention else None
-        )
+        attends = options.attention != "none"
+        self.attention = AttentionWeighter(width, generator=generator) if attends else None
+        self.pooled = options.attention == "summary"
         trained = isinstance(self.measure, nn.Module)
         self.turns = ("critic",) * (options.critic_steps if trained else 0)
 
@@ -139,9 +156,9 @@ class Information(nn.Module):
             with torch.no_grad():
                 own, _ = model.tasks(model.encode(batch.image, batch.stem))
             parts, label = torch.stack(own).float(), batch.label
-        shared = self.measure(parts, label)
         if not isinstance(self.measure, Clubs):
-            return -shared @ self._attended(parts)
+            return -self._shared(parts, label, self._attended(parts))
+        shared = self.measure(parts, label)
         likelihood = self.measure.log_likelihood(parts, label)
         return -likelihood.sum() - shared.detach() @ self._attended(parts)
 
@@ -151,8 +168,8 @@ class Information(nn.Module):
             with torch.enable_grad():
                 known = [(now.detach(), label)] + [self.memory.recall()] * self.training
                 joined = torch.cat([parts for parts, _ in known], dim=1).requires_grad_()
-                each = self.measure(joined, torch.cat([labels for _, labels in known]))
-                total = each @ self._attended(joined).detach()
+                labels = torch.cat([labels for _, labels in known])
+                total = self._shared(joined, labels, self._attended(joined).detach())
                 (gradient,) = torch.autograd.grad(total, joined)
             # A sample counts as much as in a batch without memory, over which MI is a mean, too.
             push = (now * gradient[:, : len(label)]).sum() * (joined.shape[1] / len(label))
@@ -163,9 +180,21 @@ class Information(nn.Module):
             self.memory.keep(now.detach(), label)
         return loss
 
-    def _attended(self, parts: Float[Tensor, "m b d"]) -> Float[Tensor, " p"]:
-        """The pairs' weights: all alike, or the y-z pairs' share divided by attention."""
+    def _shared(
+        self, parts: Float[Tensor, "m b d"], label: Int[Tensor, " b"], weight: Float[Tensor, " _"]
+    ) -> Float[Tensor, ""]:
+        """sum_ij a_ij I(part_i; part_j), or I(f_y; sum_i a_i f_zi)."""
+        if self.pooled:
+            parts = torch.stack([parts[0], torch.einsum("n,nbd->bd", weight, parts[1:])])
+            return self.measure(parts, label).sum()
+        return self.measure(parts, label) @ weight
+
+    def _attended(self, parts: Float[Tensor, "m b d"]) -> Float[Tensor, " _"]:
+        """The factors' weights, summing to 1, or the pairs': all alike, or the y-z pairs' share
+        divided by attention."""
         n = len(parts) - 1
+        if self.pooled:
+            return self.attention(parts[0], parts[1:])
         weight = parts.new_full((len(self.pairs),), 1 / len(self.pairs))
         if self.attention is None:
             return weight
@@ -175,13 +204,14 @@ class Information(nn.Module):
 def measured(
     model: Classifier, options: Options
 ) -> tuple[Pairs, Callable[[Float[Tensor, "m b d"], Int[Tensor, " b"]], Float[Tensor, " p"]]]:
-    """The pairs of parts, (y, zi) and with `between` (zi, zj), and what measures them all."""
+    """The pairs of parts, (y, zi) and with `between` (zi, zj), or (y, summary), measured."""
     n, width, classes = len(model.factors), model.head[-1].in_features, model.head[-1].out_features
+    n = 1 if options.attention == "summary" else n
     pairs = [pair for pair in combinations(range(n + 1), 2) if options.between or pair[0] == 0]
     given = {"classes": classes if options.conditional else 1, "hidden": options.hidden}
     if options.estimator == "mine":
         generator = torch.Generator().manual_seed(options.seed)
-        return pairs, Mine(width, pairs, layers=2, joint=2, generator=generator, **given)
+        return pairs, Mine(width, pairs, layers=3, joint=1, generator=generator, **given)
     if options.estimator == "club":
         with torch.random.fork_rng(devices=()):
             torch.manual_seed(options.seed)
@@ -213,15 +243,16 @@ def dependence(
 
 
 class Balanced(nn.Module):
-    """All losses of a method, scaled by `GradNorm` at the last feature maps."""
+    """The losses `names` of a method, scaled by `GradNorm` at the last feature maps."""
 
-    def __init__(self, losses: int):
+    def __init__(self, names: tuple[str, ...]):
         super().__init__()
-        self.gradnorm = GradNorm(losses)
+        self.names, self.gradnorm = names, GradNorm(len(names))
 
     def forward(self, seen: Seen, losses: dict[str, Tensor]) -> dict[str, Tensor]:
-        scales = self.gradnorm(list(losses.values()), seen.features)
-        return {name: s * loss for s, (name, loss) in zip(scales, losses.items(), strict=True)}
+        scales = self.gradnorm([losses[name] for name in self.names], seen.features)
+        scaled = {n: s * losses[n] for n, s in zip(self.names, scales, strict=True)}
+        return losses | scaled
 
 
 def clip_information(seen: Seen, losses: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -230,8 +261,25 @@ def clip_information(seen: Seen, losses: dict[str, Tensor]) -> dict[str, Tensor]
     return losses | {"information": scale * losses["information"]}
 
 
-# Ours, whatever the data. `delay` and `ramp` are shares of all steps.
-RECIPE = {"estimator": "dcor", "weight": 0.3, "spurious": 0.1, "correction": "both"}
+def even_information(
+    seen: Seen, losses: dict[str, Tensor], *, weight: float, clock: Callable[[Tensor], Tensor]
+) -> dict[str, Tensor]:
+    """The information scaled so that its gradient at f_y is the share `weight` of the class's."""
+    scale = even_scale(losses["class"], losses["information"], seen.parts[0])
+    return losses | {"information": weight * clock(seen.step) * scale * losses["information"]}
+
+
+# Whatever the data. `delay` and `ramp` are shares of all steps.
+RECONSTRUCTION = {
+    "estimator": "mine",
+    "attention": "weights",
+    "scaling": "equal",
+    "weight": 1.0,
+    "spurious": 0.1,
+    "critic_steps": 5,
+    "hidden": 64,
+}
+BALANCED = {"estimator": "dcor", "weight": 0.3, "spurious": 0.1, "correction": "both"}
 CLOCK = {"delay": 0.6, "ramp": 0.2}
 
 
@@ -240,8 +288,21 @@ def multitask(model: Classifier, known: Known) -> Method:
     return mimm_x(model, weight=0.0)
 
 
-def mimm_x_tuned(model: Classifier, known: Known, **options) -> Method:
-    """`mimm_x` as the recipe of this kit has it; `options` replace its own."""
+def mimm_x_reconstructed(model: Classifier, known: Known, **options) -> Method:
+    """`mimm_x` as Fay et al. 2025 describe it, a RECONSTRUCTION: MINE, attention over the factors,
+    dynamic scaling, and a plain CE_y. What is not published was tuned; `options` replace it."""
+    return mimm_x(model, **({"seed": known.seed} | RECONSTRUCTION | timed(known) | options))
+
+
+def balanced_dcor(model: Classifier, known: Known, **options) -> Method:
+    """Ours: distance correlation given the class, and a CE_y corrected for the training set's bias.
+
+    `options` replace those of the recipe.
+    """
     bias = Bias.measured(known.data, known.rows, known.factors)
-    clock = {key: max(1, round(share * known.steps)) for key, share in CLOCK.items()}
-    return mimm_x(model, bias=bias, **({"seed": known.seed} | RECIPE | clock | options))
+    return mimm_x(model, bias=bias, **({"seed": known.seed} | BALANCED | timed(known) | options))
+
+
+def timed(known: Known) -> dict[str, int]:
+    """`CLOCK` in steps."""
+    return {key: max(1, round(share * known.steps)) for key, share in CLOCK.items()}

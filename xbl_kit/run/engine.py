@@ -27,9 +27,10 @@ def reproduce(
 
     "exbl": Unrefined, eXBL, its control (Unrefined trained as many epochs more, without the
     explanation loss) and, on phantoms, an oracle trained as long as both on as many unbiased
-    images. "mimm-x": MIMM-X beside ERM, ERM reweighted and a multitask network, all on one biased
-    sample, and an oracle. `settings` are those of `task.Settings`. `out` gets results, weights,
-    exemplar and figures; with `resume` nothing that stands there is computed again.
+    images. "mimm-x": a reconstruction of MIMM-X beside ERM, ERM reweighted, a multitask network and
+    Balanced dCor, all on one biased sample, and an oracle. `settings` are those of `task.Settings`.
+    `out` gets results, weights, exemplar and figures; with `resume` nothing that stands there is
+    computed again.
 
     Raises ValueError for settings, data or a folder that are of no use.
     """

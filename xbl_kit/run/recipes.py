@@ -70,13 +70,14 @@ RECIPES = {
     "hsic": Recipe(features.hsic_penalty, "HSIC", **FACTORS),
     "club": Recipe(features.club, "CLUB", **FACTORS),
     "multitask": Recipe(mimm.multitask, "Multitask", heads=True, **FACTORS),
-    "mimm-x": Recipe(mimm.mimm_x_tuned, "MIMM-X", heads=True, **FACTORS),
+    "mimm-x": Recipe(mimm.mimm_x_reconstructed, "MIMM-X", heads=True, **FACTORS),
+    "balanced-dcor": Recipe(mimm.balanced_dcor, "Balanced dCor", heads=True, **FACTORS),
     "oracle": Recipe(weighted.erm, "Oracle", rows="oracle_", schedule="oracle"),
 }
 
 PAPERS = {
     "exbl": ("unrefined", "control", "exbl", "oracle"),
-    "mimm-x": ("erm", "reweighted", "multitask", "mimm-x", "oracle"),
+    "mimm-x": ("erm", "reweighted", "multitask", "mimm-x", "balanced-dcor", "oracle"),
 }
 EXPERIMENTS = {**PAPERS, "compare": ("unrefined", "control", "exbl", "oracle")}
 
