@@ -27,6 +27,22 @@ def test_json_is_results_json(tmp_path, capsys, monkeypatch):
     assert printed == json.loads((folder / "results.json").read_text())
 
 
+def test_compare_prints_a_table_and_where_things_are_and_joins_what_is_done(tmp_path, capsys):
+    arguments = ["compare", "--methods", "rrr", "--seeds", "3", "--device", "cpu"]
+    arguments += ["--controls", "region-only", "--out", str(tmp_path / "out")]
+    assert main(arguments) == 0
+    printed = capsys.readouterr()
+    assert "balanced worst group" in printed.out and "160 masks" in printed.out
+    assert "region-only" in printed.out and str(tmp_path / "out") in printed.out
+    assert main([*arguments, "--resume", "--json"]) == 0
+    results = json.loads(capsys.readouterr().out)
+    assert results == json.loads((tmp_path / "out/results.json").read_text())
+    assert {row["control"] for row in results["table"]} == {None, "region-only"}
+    assert results["settings"]["seeds"] == [3] and results["settings"]["preset"] == "classroom"
+    assert main([*arguments, "--resume", "--images", "3"]) == 1
+    assert "run.json: holds a run with images [], expected [3]" in capsys.readouterr().err
+
+
 def test_a_list_given_twice_is_both(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     models = ["--models", "erm", "--models", "reweighted, unrefined"]
@@ -45,6 +61,7 @@ def test_a_list_given_twice_is_both(tmp_path, capsys, monkeypatch):
         ["reproduce", "exbl", "--preset", "huge"],
         ["reproduce", "exbl", "--option", "views"],
         ["reproduce", "exbl", "--option", "size=64"],
+        ["compare", "--images", "ten"],
     ],
 )
 def test_wrong_usage_exits_with_2(arguments, capsys):

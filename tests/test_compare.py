@@ -192,7 +192,7 @@ def test_a_control_sees_the_region_or_nothing_but_it():
     ("given", "message"),
     [
         ({"methods": ["normal"]}, "normal needs images that break the bias"),
-        ({"methods": ["cdpe"]}, "models: 'cdpe': expected one of"),
+        ({"methods": ["cdpe"]}, "method 'cdpe': expected one of"),
         ({"controls": ["lungs"]}, "control 'lungs': expected one of"),
         ({"methods": ["normal"], "images": [500]}, "'counter' has .* patients to draw 500 from"),
         ({"methods": ["normal"], "images": [0]}, "images=0: expected at least 1"),

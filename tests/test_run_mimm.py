@@ -215,7 +215,7 @@ def test_what_is_of_no_use_is_said(tmp_path):
         ({"data": "table"}, "which columns"),
         ({"data": "table", "confounders": ["sex"]}, "no root was given"),
         ({"models": ["erm", "dfr"]}, "'dfr'"),
-        ({"models": []}, r"models: '': expected one of unrefined, "),
+        ({"models": []}, r"method '': expected one of unrefined, "),
         ({"plan": SMALL | {"content": {"prob": {}}}, "models": ["erm"]}, "measures \\['prob'\\]"),
         ({"confounders": ["hair"]}, "hair"),
         ({"strength": None}, "a strength"),

@@ -91,7 +91,7 @@ def settle(experiment: str, **given) -> Settings:
         if value < smallest:
             raise ValueError(f"{name}={value}: expected at least {smallest}")
     for name in (*models, *wanted.options) or ("",):
-        one_of("models:", name, RECIPES)
+        one_of("method", name, RECIPES)
     usual = "classroom" if exbl else data if data in PRESETS else "on disk"
     preset = one_of("preset", wanted.preset or usual, PRESETS)
     chosen = {k: str(v) for k in ("weights", "backbone") if (v := getattr(wanted, k))}
