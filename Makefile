@@ -48,7 +48,7 @@ build/start-here:
 	$(BIN)/xbl-kit reproduce exbl --out $@ --resume
 build/mimm-x:
 	$(BIN)/python -c "from xbl_kit.run import reproduce; reproduce('mimm-x', out='$@', resume=True, \
-		confounders=['age', 'sex', 'site'], models=['erm', 'multitask', 'mimm-x'])"
+		confounders=['age', 'sex', 'site'], models=['erm', 'multitask', 'balanced-dcor'])"
 
 # Who reads what: lesson 04 and 06 have their own runs, lesson 03 takes the picks of lesson 02.
 OTHERS := build/04_% checked-04_% build/06_% checked-06_%

@@ -1,4 +1,4 @@
-"""What a whole training step of MIMM-X costs with 1, 2, 4 and 8 factors.
+"""What a whole training step costs with 1, 2, 4 and 8 factors whose information is unlearned.
 
 Run: OMP_NUM_THREADS=1 python benchmarks/step.py (a minute). A step is that of the classroom run:
 small_cnn, 64 px, batches of 64 joined by 192 past samples, every turn with backward pass and Adam.
