@@ -214,7 +214,7 @@ def test_what_is_of_no_use_is_said(tmp_path):
         ({"data": "dicom"}, "'dicom'"),
         ({"data": "table"}, "which columns"),
         ({"data": "table", "confounders": ["sex"]}, "no root was given"),
-        ({"models": ["erm", "dfr"]}, "'dfr'"),
+        ({"models": ["erm", "dfr"]}, "dfr needs images that break the bias"),
         ({"models": []}, r"method '': expected one of unrefined, "),
         ({"plan": SMALL | {"content": {"prob": {}}}, "models": ["erm"]}, "measures \\['prob'\\]"),
         ({"confounders": ["hair"]}, "hair"),
