@@ -179,7 +179,9 @@ def test_counter_images_are_tested_on_and_never_trained_on(tmp_path, monkeypatch
 def test_settings_that_are_none(tmp_path):
     with pytest.raises(ValueError, match="experiment 'cdep': expected one of exbl"):
         reproduce("cdep")
-    with pytest.raises(ValueError, match="preset 'large': expected one of classroom, paper, "):
+    with pytest.raises(
+        ValueError, match="preset 'large': expected one of classroom, quick, paper, "
+    ):
         reproduce("exbl", preset="large")
     with pytest.raises(FileNotFoundError, match="no such exemplar file"):
         reproduce("exbl", exemplars=tmp_path / "pick.npz", out=tmp_path / "out")

@@ -43,7 +43,8 @@ class Known:
     `before` is what a model trained before makes of every row of the data. A person may have given
     `images` that break the bias (row numbers; they are the last of `rows`), or a `pool` without
     labels, and in words the `biased` class and that of most counter images. `held_out` are the rows
-    to validate on; `statistics()` are `models.layer_statistics` of the network that all start with.
+    to validate on; `statistics()` are `models.layer_statistics` of the pretrained network that all
+    start with, or of Unrefined.
     """
 
     data: Dataset

@@ -176,9 +176,13 @@ class Work:
         return predict(self.models[name], self.task.data, torch.arange(len(self.task.data)))
 
     def _statistics(self) -> np.ndarray:
-        """`layer_statistics` of the network that all start with."""
-        data = self.task.data
-        return layer_statistics(build_network(self.task.settings, data), data.images)
+        """`layer_statistics` of the network that all start with, or where it starts from random
+        weights, of Unrefined."""
+        task, data = self.task, self.task.data
+        start = self.models["unrefined"]
+        if task.settings.plan["weights"] != "none":
+            start = build_network(task.settings, data)
+        return layer_statistics(start, data.images)
 
     def _measured(self, name: str, seen: dict[str, Prediction], rows: Rows) -> dict:
         """Every test split; and what the features hold, where each task has its own."""

@@ -37,8 +37,7 @@ def list_radiography(
     root = _class_folders(Path(root))
     classes = {label: _rows_of_class(root, label) for label in CLASSES}
     apart = _counter_group(classes, root) if counter else []
-    if subsample:
-        classes = _draw(classes, root, seed)
+    classes = _draw(classes, root, seed) if subsample else classes
     rows = pd.concat([*classes.values(), *apart]).fillna("")
     return Manifest(rows if any(rows["site"]) else rows.drop(columns="site"), (root,))
 
@@ -90,9 +89,8 @@ def _site(url: str) -> str:
     """The host of a source and, where many share one, whose it is; other text as it stands."""
     parts = urlsplit(url.strip())
     host = (parts.hostname or "").removeprefix("www.")
-    if host in SHARED_HOSTS:
-        return "/".join([host, *parts.path.strip("/").split("/")[:2]])
-    return host or url.strip()
+    whose = parts.path.strip("/").split("/")[:2] if host in SHARED_HOSTS else []
+    return "/".join([host, *whose]) or url.strip()
 
 
 def _metadata(file: Path) -> pd.DataFrame:
@@ -117,11 +115,9 @@ def _counter_group(classes: dict[str, pd.DataFrame], root: Path) -> list[pd.Data
     known = normal["site"].isin(sites)
     if known.all() or not known.any():
         return []
-    which = (
-        f"{root}: {known.sum()} of {len(known)} Normal images are from {', '.join(sorted(sites))}"
-    )
+    which = f"{known.sum()} of {len(known)} Normal images are from {', '.join(sorted(sites))}"
     told = "as all Viral Pneumonia: the counter-group, not trained on; as published: counter=false"
-    warnings.warn(f"{which}, {told}", stacklevel=2)
+    warnings.warn(f"{root}: {which}, {told}", stacklevel=2)
     classes["Normal"] = normal[~known]
     return [normal[known].assign(counter="1")]
 
