@@ -100,8 +100,7 @@ class Information(nn.Module):
         attends = options.attention != "none"
         self.attention = AttentionWeighter(width, generator=generator) if attends else None
         self.pooled = options.attention == "summary"
-        trained = isinstance(self.measure, nn.Module)
-        self.turns = ("critic",) * (options.critic_steps if trained else 0)
+        self.turns = ("critic",) * (options.critic_steps * isinstance(self.measure, nn.Module))
 
     def rehearse(self, model: Classifier, batch: Batch) -> Float[Tensor, ""]:
         """-MI, or -log q for CLUB, whose q fits the features and not what raises the bound.

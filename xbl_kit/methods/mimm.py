@@ -22,8 +22,7 @@ def mimm_x(model: Classifier, *, bias: Bias | None = None, **options) -> Method:
     """
     chosen = Options(**options)
     if chosen.correction != "none" and bias is None:
-        what = f"correction={chosen.correction!r} needs a Bias"
-        raise ValueError(f"{what}, such as Bias.measured(...)")
+        raise ValueError(f"correction={chosen.correction!r} needs a Bias: Bias.measured(...)")
     clock = partial(progress, delay=chosen.delay, ramp=chosen.ramp)
     terms = {"spurious": partial(spurious_loss, weight=chosen.spurious)}
     balance = None
@@ -63,8 +62,7 @@ class Balanced(nn.Module):
 
     def forward(self, seen: Seen, losses: dict[str, Tensor]) -> dict[str, Tensor]:
         scales = self.gradnorm([losses[name] for name in self.names], seen.features)
-        scaled = {n: s * losses[n] for n, s in zip(self.names, scales, strict=True)}
-        return losses | scaled
+        return losses | {n: s * losses[n] for n, s in zip(self.names, scales, strict=True)}
 
 
 def clip_information(seen: Seen, losses: dict[str, Tensor]) -> dict[str, Tensor]:
