@@ -6,7 +6,7 @@ data set with such a counter-group is copied with that share of it moved into th
 and models are trained on it; the rest of the group, another one in each seed, is tested on.
 
     python benchmarks/published_bias.py --root FOLDER --weights FILE [--share 0.13]
-        [--methods control,exbl] [--seeds 0,1,2]                       writes published_bias.json
+        [--methods unrefined] [--seeds 0,1,2]                          writes published_bias.json
 """
 
 import argparse
@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--root", type=Path, required=True)
     parser.add_argument("--weights", required=True)
     parser.add_argument("--share", type=float, default=0.13)
-    parser.add_argument("--methods", default="")
+    parser.add_argument("--methods", default="unrefined")
     parser.add_argument("--seeds", default="0,1,2")
     options = parser.parse_args()
     rows = []

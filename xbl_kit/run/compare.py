@@ -39,7 +39,8 @@ def compare(
 
     Raises ValueError for settings, data or a folder that are of no use.
     """
-    shared = settings | ({"models": ("unrefined", *methods)} if methods else {})
+    models = tuple(dict.fromkeys(("unrefined", *methods)))
+    shared = settings | ({"models": models} if methods else {})
     if not seeds:
         raise ValueError("no seeds: expected at least one")
     which = [(control, seed) for control in (None, *controls) for seed in seeds]
