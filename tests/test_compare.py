@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -108,6 +109,19 @@ def test_a_comparison_is_resumed_and_shared_stage_by_stage(tmp_path, asked):
     ):
         compare(**how)
     assert stages[0].exists(), "nothing is removed"
+
+
+def test_two_processes_may_come_to_the_end_together(tmp_path, monkeypatch, asked):
+    how = {"methods": ["normal"], "images": [2], "out": tmp_path / "out", "resume": True} | HOW
+    module, others = sys.modules["xbl_kit.run.compare"], []
+    real = module.do_all
+
+    def overtaken(works):
+        monkeypatch.setattr(module, "do_all", real)
+        others.append(compare(**how))
+
+    monkeypatch.setattr(module, "do_all", lambda works: (overtaken(works), real(works)))
+    assert compare(**how)["table"] == others[0]["table"]
 
 
 def test_what_another_process_is_at_is_left_to_it(tmp_path, monkeypatch):

@@ -80,13 +80,14 @@ def _open(
         if not resume:
             _refuse_company(files)
         begin(files, record, (RESULTS, REPORT, FIGURE), resume=resume)
+        files.names |= {RESULTS, REPORT, FIGURE}  # so that none takes another's for a stranger's
         works = []
         for each in wanted:
             name = "-".join(filter(None, (f"seed-{each.seed}", each.control)))
             own = OwnFiles(files / name, RECORD)
             work = Work(open_task(each), own, exemplar, device)
             begin(own, each.record, work.names, resume=resume)
-            own.names |= set(work.names)  # all, so that no process takes another's for a stranger's
+            own.names |= set(work.names)
             works.append(work)
     return works
 
