@@ -81,6 +81,7 @@ def _open(
             _refuse_company(files)
         begin(files, record, (RESULTS, REPORT, FIGURE), resume=resume)
         files.names |= {RESULTS, REPORT, FIGURE}  # so that none takes another's for a stranger's
+        files.save()
         works = []
         for each in wanted:
             name = "-".join(filter(None, (f"seed-{each.seed}", each.control)))
@@ -88,6 +89,7 @@ def _open(
             work = Work(open_task(each), own, exemplar, device)
             begin(own, each.record, work.names, resume=resume)
             own.names |= set(work.names)
+            own.save()
             works.append(work)
     return works
 
