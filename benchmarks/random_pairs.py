@@ -95,7 +95,7 @@ def measure(model, data, rows, exemplar: Exemplar, seed: int, **options) -> dict
 def lungs_share(data, side) -> float:
     batch = data[list(side.index)]
     cam = upsample(side.cam, tuple(batch.image.shape[2:]))
-    return round(region_share(cam, region_pixels(batch, "lungs")).item(), 3)
+    return round(region_share(cam, region_pixels(batch, "lungs"))[0].item(), 3)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,9 @@ Bad: an image of the class you suspect whose brightest spot lies at a shoulder. 
 another class with a bright spot in each lung, and none anywhere else. Everything else is drawn at
 random. The `lungs_share` of each map is recorded and decides nothing.
 
-    python benchmarks/ruled_pairs.py [--pairs 20] [--seed 0] [--margin 6]    writes ruled_pairs.json
+    python benchmarks/ruled_pairs.py [--pairs 20] [--seed 0] [--margin 6] [--several 3]
+
+writes ruled_pairs.json. With `--several` each run has so many good and so many bad ones.
 """
 
 import argparse
@@ -38,6 +40,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--margin", type=float, default=usual)
+    parser.add_argument("--several", type=int, default=1)
     options = parser.parse_args()
     seed, margin = options.seed, options.margin
     run = HERE.parent / "build" / f"unrefined-{seed}"
@@ -45,21 +48,24 @@ def main() -> None:
     data, rows = prepare("phantom", seed=seed)
     model = build_classifier("small_cnn", hidden=0)
     load_model(model, run / "model-unrefined.safetensors")
-    columns = ("seed", "margin", *COLUMNS, "spot_good", "spot_bad")
+    columns = ("seed", "margin", "several", *COLUMNS, "spot_good", "spot_bad")
     print(" | ".join(columns))
-    for name, exemplar in ruled_pairs(model, data, rows["train"], options.pairs, seed).items():
-        key = {"pair": name, "seed": seed, "margin": margin}
-        done = [row for row in load_json(FILE) or [] if key.items() <= row.items()]
+    drawn = ruled_pairs(model, data, rows["train"], options.pairs, options.several, seed)
+    for name, exemplar in drawn.items():
+        key = {"pair": name, "seed": seed, "margin": margin, "several": options.several}
+        done = [
+            row for row in load_json(FILE) or [] if key.items() <= ({"several": 1} | row).items()
+        ]
         if not done:
             spots = {"spot_good": spot(exemplar.good.cam), "spot_bad": spot(exemplar.bad.cam)}
             found = measure(model, data, rows, exemplar, seed, margin=margin)
-            done = [key | found | spots]
+            done = [key | found | spots]  # share and spot are those of the first of several
             write_json(FILE, (load_json(FILE) or []) + done)
-        print(" | ".join(str(done[0][column]) for column in columns), flush=True)
+        print(" | ".join(str(done[0].get(column, 1)) for column in columns), flush=True)
 
 
-def ruled_pairs(model, data, rows, pairs: int, seed: int) -> dict[str, Exemplar]:
-    """Pairs of right predictions that follow the rule, and are random otherwise."""
+def ruled_pairs(model, data, rows, pairs: int, several: int, seed: int) -> dict[str, Exemplar]:
+    """Pairs, or `several` at a time, of right predictions by the rule, random otherwise."""
     prediction, suspect = predict(model, data, rows), data.classes.index(SUSPECT)
     label, maps = data.label[rows], normalise(upsample(prediction.cam, data.images.shape[1:]))
     right = prediction.label == label
@@ -71,10 +77,11 @@ def ruled_pairs(model, data, rows, pairs: int, seed: int) -> dict[str, Exemplar]
     drawn = []
     for side in (good, bad):
         places = side.nonzero()[:, 0]
-        drawn.append(places[torch.randperm(len(places), generator=generator)[:pairs]])
+        order = torch.randperm(len(places), generator=generator)[: pairs * several]
+        drawn.append(places[order].split(several))
     return {
         f"ruled {number}": Exemplar(
-            *(explained(data, rows, prediction.cam, at[None]) for at in both), picked_by="rule"
+            *(explained(data, rows, prediction.cam, at) for at in both), picked_by="rule"
         )
         for number, both in enumerate(zip(*drawn, strict=True), start=1)
     }

@@ -23,7 +23,6 @@ from xbl_kit.exemplar import Exemplar
 from xbl_kit.explain import upsample
 from xbl_kit.methods import Erm, ExBL
 from xbl_kit.metrics import region_share
-from xbl_kit.models import build_classifier
 from xbl_kit.pick import explained, pick_automatically
 from xbl_kit.run import PRESETS, evaluate, open_run, reproduce
 from xbl_kit.storage import load_json, write_json
@@ -53,7 +52,7 @@ def main() -> None:
 
 
 def one_seed(run, seed: int, given) -> None:
-    """All kinds of pairs on one split of the patients; what is written already is not done again."""
+    """All kinds of pairs on one split of the patients, but for what is written already."""
     model, rows = run.models["unrefined"], run.rows["train"]
     before = measured(model, run)
     seen = predict(model, run.data, rows)
@@ -99,15 +98,14 @@ def refined(model, run, exemplar: Exemplar | None, seed: int, options: dict) -> 
 
 
 def measured(model, run) -> dict:
-    """Accuracy and Activation Precision on the test patients, and on the children of each site."""
-    iid, counter = (evaluate(model, run.data, run.rows[test]) for test in ("iid", "counter"))
-    return {
-        "ap": iid["activation_precision"],
-        "lungs": iid["region_share"]["lungs"],
-        "accuracy": iid["accuracy"],
-        "ap_counter": counter["activation_precision"],
-        "kermany": counter["parts"]["site=Kermany"]["accuracy"],
-    }
+    """Accuracy and Activation Precision on the test patients and on the counter-group, in parts."""
+    found = {}
+    for test in ("iid", "counter"):
+        scores = evaluate(model, run.data, run.rows[test])
+        parts = {name: part["accuracy"] for name, part in scores["parts"].items()}
+        found[test] = {"accuracy": scores["accuracy"], "ap": scores["activation_precision"]}
+        found[test] |= {"lungs": scores["region_share"]["lungs"], "parts": parts}
+    return found
 
 
 def sides(data, exemplar: Exemplar | None) -> dict:
@@ -129,15 +127,17 @@ def summary(rows: list[dict]) -> pd.DataFrame:
     table = pd.DataFrame(
         {key: row[key] for key in ("kind", "pairs")}
         | {"options": json.dumps(row["options"])}
-        | {f"ap {when}": row[when]["ap"] for when in ("before", "after")}
-        | {key: row["after"][key] - row["before"][key] for key in ("ap", "accuracy", "kermany")}
+        | {f"ap {when}": row[when]["iid"]["ap"] for when in ("before", "after")}
+        | {key: row["after"]["iid"][key] - row["before"]["iid"][key] for key in ("ap", "accuracy")}
+        | {"counter": row["after"]["counter"]["accuracy"] - row["before"]["counter"]["accuracy"]}
         for row in rows
     )
     groups = table.groupby(["options", "kind", "pairs"], sort=False)
     quartiles = groups["ap"].quantile([0.25, 0.5, 0.75]).unstack().round(3)
     raised = groups["ap"].agg(lambda change: (change > 0).mean())
-    means = groups[["ap before", "ap after", "accuracy", "kermany"]].mean().round(3)
-    return pd.concat([groups.size().rename("runs"), raised.rename("raised"), quartiles, means], axis=1)
+    means = groups[["ap before", "ap after", "accuracy", "counter"]].mean().round(3)
+    runs = groups.size().rename("runs")
+    return pd.concat([runs, raised.rename("raised"), quartiles, means], axis=1)
 
 
 if __name__ == "__main__":
