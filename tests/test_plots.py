@@ -1,7 +1,10 @@
 """The figures: what is drawn is what was given."""
 
+from io import BytesIO
+
 import matplotlib.pyplot as plt
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 from IPython.core.interactiveshell import InteractiveShell
@@ -113,6 +116,19 @@ def test_bars_have_the_colours_of_their_models():
     ]
     drawn = [to_hex(bars[0].get_facecolor()) for bars in axes.containers]
     assert drawn == [plots.colour("balanced-dcor"), plots.colour("erm")]
+
+
+def test_a_small_png_keeps_the_colour_of_every_mark():
+    points = [(m, "10 images", "all", 0.03 * i, 0.002 * i) for i, m in enumerate(RECIPES)]
+    figure, whole = plots.dots(points, xlabel="accuracy", chance=0.25), BytesIO()
+    figure.savefig(whole, dpi=90)
+    drawn, small = (
+        np.array(PIL.Image.open(file).convert("RGB")).astype(int)
+        for file in (whole, BytesIO(plots.png(figure)))
+    )
+    for name in RECIPES:
+        marks = (drawn == np.rint(255 * np.array(to_rgb(plots.colour(name))))).all(axis=2)
+        assert marks.sum() > 9 and abs(small[marks] - drawn[marks]).max() < 9, name
 
 
 def test_a_model_has_one_colour_by_name_and_title_and_no_two_share_one():
