@@ -163,10 +163,8 @@ def effect(
     Raises ValueError for what was not measured.
     """
     have = [(row["split"], row["metric"], row["group"]) for row in results["table"]]
-    usual = [
-        ("counter", "accuracy", f"site={results.get('source')}"),
-        ("counter", "accuracy", None),
-    ]
+    own = f"site={results.get('source')}"
+    usual = [("counter", "accuracy", own), ("counter", "accuracy", None)]
     usual += [("balanced", "worst_group", None), ("iid", "accuracy", None)]
     shown = (split, metric, group) if split else next(each for each in usual if each in have)
     rows = [row for row, each in zip(results["table"], have, strict=True) if each == shown]
