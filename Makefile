@@ -50,10 +50,10 @@ build/mimm-x:
 	$(BIN)/python -c "from xbl_kit.run import reproduce; reproduce('mimm-x', out='$@', resume=True, \
 		confounders=['age', 'sex', 'site'], models=['erm', 'multitask', 'balanced-dcor'])"
 
-# Who reads what: lessons 04 to 06 have their own runs, lesson 03 takes the picks of lesson 02.
-OTHERS := build/04_% checked-04_% build/05_% checked-05_% build/06_% checked-06_%
+# Who reads what: lessons 04 to 07 have their own runs, lesson 03 takes the picks of lesson 02.
+OTHERS := $(foreach n,04 05 06 07,build/$n_% checked-$n_%)
 $(filter-out $(OTHERS),$(PAGES) $(CHECKS)): build/start-here
-$(filter build/04_% checked-04_%,$(PAGES) $(CHECKS)): build/mimm-x
+$(filter build/05_% checked-05_%,$(PAGES) $(CHECKS)): build/mimm-x
 build/03_refine_with_exbl.html: build/02_pick_exemplars.html
 checked-03_refine_with_exbl: checked-02_pick_exemplars
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ from filelock import FileLock
 
 from xbl_kit.data import Dataset
 from xbl_kit.methods import Known
-from xbl_kit.run import RECIPES, Recipe, compare, comparison
+from xbl_kit.run import RECIPES, Recipe, compare, comparison, effect
+from xbl_kit.run.compare import _biased
 from xbl_kit.run.splits import draw_images
 from xbl_kit.run.task import Given, givens, open_task, settle
 from xbl_kit.run.work import Work
@@ -49,6 +51,7 @@ def test_the_table_holds_what_the_contract_says(tmp_path, asked):
     assert json.loads((tmp_path / "out/results.json").read_text()) == results
     assert results["schema"] == 1 and results["experiment"] == "compare"
     assert results["settings"]["seeds"] == [0, 1] and results["biased"] == "Viral Pneumonia"
+    assert results["source"] is None, "it is of two sites"
     table = results["table"]
     assert all(row.keys() == ROWS | {"needs", "mean", "sd", "n", "chance"} for row in table)
     assert len({tuple(row[key] for key in sorted(ROWS - {"x"}, key=str)) for row in table}) == len(
@@ -80,6 +83,56 @@ def test_the_table_holds_what_the_contract_says(tmp_path, asked):
         assert (known.biased, known.counter_class) == (3, 2)
         assert len(known.before.logits) == len(known.data) == len(known.statistics())
         assert len(known.images) in (0, 1, 3) and len(known.pool) == (0 if len(known.images) else 4)
+
+
+def _drawn(figure) -> tuple[list[str], list[float], str]:
+    """The rows of `effect`, where their marks are, and the label of the axis."""
+    axes = figure.axes[0]
+    marks = [bars.lines[0].get_xdata()[0] for bars in axes.containers]
+    return [text.get_text() for text in axes.get_yticklabels()], marks, axes.get_xlabel()
+
+
+def test_effect_shows_the_counter_group_of_the_biased_source_where_it_is_known():
+    nothing = {"masks": 0, "images": 0}
+    table = [
+        {"method": method, "needs": nothing | needs, "split": split, "metric": metric,
+         "group": group, "control": None, "mean": mean, "sd": 0.0, "chance": 0.25}
+        for method, needs, shift in (("rrr", {"masks": 9}, 0.25), ("dfr", {"images": 1}, 0.0))
+        for split, metric, group, mean in (
+            ("counter", "accuracy", None, 0.5 + shift),
+            ("counter", "accuracy", "site=a", 0.125 + shift),
+            ("balanced", "worst_group", None, 0.25 + shift),
+            ("iid", "accuracy", None, 0.75 + shift),
+        )
+    ]  # fmt: skip
+    names = ["DFR (1 image)", "RRR (9 masks)"]
+    own = _drawn(effect({"table": table, "source": "a"}))
+    assert own == (names, [0.125, 0.375], "accuracy, counter, site=a")
+    for source in ({}, {"source": None}, {"source": "b"}):
+        assert _drawn(effect({"table": table} | source))[1:] == ([0.5, 0.75], "accuracy, counter")
+    asked = _drawn(effect({"table": table, "source": "a"}, "iid"))
+    assert asked == (names, [0.75, 1.0], "accuracy, iid")
+    none = {"table": [row for row in table if row["split"] != "counter"]}
+    assert _drawn(effect(none))[2] == "accuracy of the worst group, balanced"
+    with pytest.raises(
+        ValueError, match=r"'inverted', 'accuracy', None\) was not measured; .*'iid'"
+    ):
+        effect(none, "inverted")
+
+
+def test_the_source_of_the_biased_class_is_the_only_site_of_its_training_images():
+    data = _data()
+    work = Work.__new__(Work)
+    work.biased = lambda: (1, 0)
+    train = (data.label == 1).nonzero()[:, 0]
+    work.task = SimpleNamespace(data=data, rows={"train": train})
+    assert _biased(work) == {"biased": "ill", "source": "a"}
+    data.confounders["site"][train[0]] = 1
+    assert _biased(work)["source"] is None, "it is of two"
+    data.confounders["site"][train] = -1
+    assert _biased(work)["source"] is None, "it is not known"
+    del data.confounders["site"], data.levels["site"]
+    assert _biased(work) == {"biased": "ill", "source": None}
 
 
 def test_a_comparison_is_resumed_and_shared_stage_by_stage(tmp_path, asked):

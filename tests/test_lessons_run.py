@@ -11,7 +11,8 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 ROOT = Path(__file__).resolve().parents[1]
 LESSONS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
-RUNS = ("start-here", "mimm-x", "what-works", "hospital-run")  # what lessons 00, 04, 05, 06 train
+# What lessons 00 and 04 to 07 train.
+RUNS = ("start-here", "one-factor", "mimm-x", "what-works", "hospital-run")
 NOT_COPIED = shutil.ignore_patterns("cache", "downloads", ".ipynb_checkpoints", "__pycache__")
 
 

@@ -99,7 +99,7 @@ def pick(at: int, picked_by: str = "person") -> Exemplar:
     return Exemplar(*sides, picked_by=picked_by)
 
 
-def test_lesson_06_as_a_whole_leaves_the_users_folder_as_it_was(kit, mine):
+def test_lesson_07_as_a_whole_leaves_the_users_folder_as_it_was(kit, mine):
     before = contents(mine)
     values = {
         "FOLDER": f"Path({str(mine)!r})",
@@ -107,7 +107,7 @@ def test_lesson_06_as_a_whole_leaves_the_users_folder_as_it_was(kit, mine):
         "SUSPECT": "'ward'",
     }
     try:
-        run(changed(cells("06_your_own_data"), **values))
+        run(changed(cells("07_your_own_data"), **values))
     finally:
         assert contents(mine) == before
     assert (kit / "build/mine-run/results.json").is_file()
@@ -115,13 +115,13 @@ def test_lesson_06_as_a_whole_leaves_the_users_folder_as_it_was(kit, mine):
     assert contents(kit / "notebooks") == {}
 
 
-def test_lesson_06_from_describe_on_needs_no_more_than_labels_and_keeps_a_pick(kit, mine):
+def test_lesson_07_from_describe_on_needs_no_more_than_labels_and_keeps_a_pick(kit, mine):
     rows = (mine / "metadata.csv").read_text().splitlines()
     (mine / "metadata.csv").write_text("\n".join(row.rpartition(",")[0] for row in rows))
     (kit / "build").mkdir()
     pick(0).save(kit / "build/mine-picks.npz")
     before, saved = contents(mine), contents(kit / "build")
-    whole = cells("06_your_own_data")
+    whole = cells("07_your_own_data")
     names = next(at for at, source in enumerate(whole) if "\nFOLDER = " in source)
     rest = list(dropwhile(lambda source: not source.startswith("## Describe"), whole))
     values = {"FOLDER": repr(str(mine)), "REGION": BOX, "SUSPECT": "None"}

@@ -55,7 +55,7 @@ def test_a_lesson_is_of_one_length(lesson):
 
 
 def test_no_cell_removes_a_folder(lesson):
-    """A user may have put another folder in its place, as lesson 06 asks for."""
+    """A user may have put another folder in its place, as lesson 07 asks for."""
     cells = [ast.parse(cell.source) for cell in lesson.cells if cell.cell_type == "code"]
     names = {ast.unparse(node) for cell in cells for node in ast.walk(cell)}
     assert not {name for name in names if name.split(".")[-1] in ("rmtree", "removedirs", "rmdir")}

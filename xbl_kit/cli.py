@@ -38,35 +38,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _reproduce(options: dict, as_json: bool) -> int:
     from xbl_kit.run import contents, reproduce, summary
-    from xbl_kit.storage import is_first_process
 
     out = options["out"] = options["out"] or _default_out(options)
     results = reproduce(**options)
-    if not is_first_process():
-        return 0
-    if as_json:
-        print((Path(out) / "results.json").read_text(encoding="utf-8"), end="")
-        return 0
-    for table in (summary(results), contents(results)):
-        if len(table):
-            print(table.to_string(float_format="{:.2f}".format, na_rep="-"))
-    print(f"\nresults, weights and figures: {out}")
-    return 0
+    return _tell(out, as_json, summary(results), contents(results))
 
 
 def _compare(options: dict, as_json: bool) -> int:
     from xbl_kit.run import compare, comparison
-    from xbl_kit.storage import is_first_process
 
     out = options["out"] = options["out"] or Path("build") / f"compare-{options['data']}"
-    results = compare(**options)
-    if not is_first_process():
-        return 0
-    if as_json:
-        print((Path(out) / "results.json").read_text(encoding="utf-8"), end="")
-        return 0
-    print(comparison(results).to_string())
-    print(f"\nresults, weights, figure and report: {out}")
+    return _tell(out, as_json, comparison(compare(**options)))
+
+
+def _tell(out: Path, as_json: bool, *tables) -> int:
+    """Print what came of a run: under torchrun one process does."""
+    from xbl_kit.storage import is_first_process
+
+    if is_first_process() and as_json:
+        print((out / "results.json").read_text(encoding="utf-8"), end="")
+    elif is_first_process():
+        for table in filter(len, tables):
+            print(table.to_string(float_format="{:.2f}".format, na_rep="-"))
+        print(f"\nresults, weights and figures: {out}")
     return 0
 
 
@@ -164,9 +158,7 @@ FLAGS = {
     "skip-faulty": _flag("leave out rows with a fault, and say how many", **SKIP),
     "confounders": _flag("the spurious factors, or columns to report", "A,B,..", **NAMES),
     "strength": _flag("P(a class's own level | class), or natural", "P", **STRENGTH),
-    "preset": _flag(
-        "model and schedule", default="classroom", choices=("classroom", "quick", "paper")
-    ),
+    "preset": _flag("model and schedule", default="classroom", choices=PRESETS),
     "exemplars": _flag("who picks the explanations (default: auto)", "auto|FILE"),
     "region": _flag("a good map's mask or box (default: lungs)", "NAME|L,T,R,B", **REGION),
     "models": _flag("the methods to train (default: the experiment's)", "M1,M2", **NAMES),

@@ -22,6 +22,18 @@ Mask = Bool[Tensor, "h w"]
 Maps = Sequence[Tensor | None] | Tensor
 # Perceptually even, and readable for the colour-blind: never "jet".
 MAP_COLOURS = colormaps["inferno"]
+# A model has one colour in all figures, neither too light for a white page nor too dark for a black
+# one. Plain training has the same by either name. The four of eXBL and the six of MIMM-X, which are
+# often drawn together, differ for the colour-blind, too.
+COLOURS = {
+    "unrefined": "#777777", "control": "#c6820f", "exbl": "#3f92f8", "oracle": "#aa00bb",
+    "erm": "#777777", "reweighted": "#bf8a24", "multitask": "#8a2b0a", "mimm-x": "#0b5278",
+    "balanced-dcor": "#2f8ff0", "rrr": "#6b8e23", "rrr-g": "#2e8b57", "hint": "#008b8b",
+    "cdep": "#556b2f", "rbr": "#5f8a8b", "caipi": "#3d7a3d", "added-images": "#c46f8a",
+    "dfr": "#c2185b", "second-opinion": "#e0457b", "jtt": "#a0705a", "group-dro": "#d2562a",
+    "adversary": "#8d6e63", "dcor": "#8c6cd0", "hsic": "#7b68c8", "club": "#5e4fa2",
+}  # fmt: skip
+TITLES = {"reweighted-erm": "reweighted", "groupdro": "group-dro", "distance-correlation": "dcor"}
 
 
 def show(figure: Figure, alt: str) -> None:
@@ -32,12 +44,22 @@ def show(figure: Figure, alt: str) -> None:
 
 
 def png(figure: Figure) -> bytes:
-    """A figure as PNG; a palette of 256 colours makes it three times smaller than it would be."""
+    """A figure as PNG; a palette of 256 colours makes it three times smaller than it would be.
+
+    The palette covers rare colours as well: a mark, or a thin line, keeps that of its model.
+    """
     drawn, small = BytesIO(), BytesIO()
     figure.savefig(drawn, format="png", dpi=90)
     plt.close(figure)
-    PIL.Image.open(drawn).convert("RGB").quantize(256).save(small, format="png", optimize=True)
+    all_colours, rare_too = PIL.Image.open(drawn).convert("RGB"), PIL.Image.Quantize.MAXCOVERAGE
+    all_colours.quantize(256, rare_too).save(small, format="png", optimize=True)
     return small.getvalue()
+
+
+def colour(model: str) -> str:
+    """The colour of a model, by its recipe's name or by its title."""
+    name = model.lower().replace(" ", "-")
+    return COLOURS.get(TITLES.get(name, name), f"C{sum(name.encode()) % 10}")
 
 
 def panels(size: tuple, rows: int, columns: int, **options) -> tuple[Figure, np.ndarray]:
@@ -138,7 +160,8 @@ def split_bars(
     table = DataFrame(values).astype(float).rename_axis("split").reset_index()
     long = table.melt("split", var_name="model", value_name=ylabel)
     figure, [[axes]] = panels((7, 3.2), 1, 1)
-    sns.barplot(long, x="split", y=ylabel, hue="model", palette="colorblind", ax=axes)
+    palette = {model: colour(model) for model in values}
+    sns.barplot(long, x="split", y=ylabel, hue="model", palette=palette, saturation=1, ax=axes)
     for bars in axes.containers:
         axes.bar_label(bars, fmt="{:.2f}", fontsize=8)
     if chance is not None:
@@ -149,19 +172,21 @@ def split_bars(
     return figure
 
 
-def dots(
-    points: Sequence[tuple[str, str, float, float]], *, xlabel: str, chance: float | None = None
-) -> Figure:
-    """A row for each name of (name, series, mean, spread), in the order given; a mark a series."""
-    names, series = (list(dict.fromkeys(point[i] for point in points)) for i in (0, 1))
+def dots(points: Sequence[tuple], *, xlabel: str, chance: float | None = None) -> Figure:
+    """A row for each model and note of (model, note, series, mean, spread), in the order given.
+
+    A colour is a model's, a mark a series'.
+    """
+    names = list(dict.fromkeys(f"{model} ({note})" for model, note, *_ in points))
+    series = list(dict.fromkeys(one for _, _, one, *_ in points))
+    looks = [{"marker": "os^Dv"[n % 5], "mfc": "white" if n else None} for n in range(len(series))]
     figure, [[axes]] = panels((8, 1.1 + 0.27 * len(names)), 1, 1)
-    colours = sns.color_palette("colorblind", len(series))
-    for number, (one, colour) in enumerate(zip(series, colours, strict=True)):
-        own = [(names.index(n), mean, spread) for n, s, mean, spread in points if s == one]
-        y, mean, spread = zip(*own, strict=True)
-        shifted = [place + 0.16 * number for place in y]
-        look = {"fmt": "osD^v"[number % 5], "color": colour, "markersize": 5, "label": one}
-        axes.errorbar(mean, shifted, xerr=spread, linestyle="", elinewidth=1, **look)
+    for model, note, one, mean, spread in points:
+        number = series.index(one)
+        look = {"color": colour(model), "elinewidth": 1, "markersize": 5} | looks[number]
+        axes.errorbar(mean, names.index(f"{model} ({note})") + 0.16 * number, xerr=spread, **look)
+    for one, look in zip(series, looks, strict=True):
+        axes.plot([], [], linestyle="", color="black", **look, label=one)
     if chance is not None:
         axes.axvline(chance, color="black", linestyle=":", linewidth=1, label="chance")
     axes.set(xlim=(-0.02, 1.02), xlabel=xlabel, ylim=(len(names) - 0.4, -0.6))

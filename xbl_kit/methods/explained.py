@@ -10,14 +10,7 @@ from torch import Tensor, nn
 from xbl_kit.batch import Batch, region_pixels
 from xbl_kit.data.faults import one_of
 from xbl_kit.exemplar import Exemplar, Explained
-from xbl_kit.explain import (
-    grad_cam,
-    image_times_cam,
-    input_gradient,
-    log_odds,
-    normalise,
-    upsample,
-)
+from xbl_kit.explain import grad_cam, image_times_cam, input_gradient, log_odds, normalise, upsample
 from xbl_kit.losses import exemplar_triplet_loss, mask_loss, right_reasons_loss
 from xbl_kit.methods.base import Known, Method, Seen
 from xbl_kit.models import Classifier

@@ -6,7 +6,7 @@ from xbl_kit.run.compare import compare
 from xbl_kit.run.engine import open_run, reproduce
 from xbl_kit.run.measure import evaluate
 from xbl_kit.run.recipes import EXPERIMENTS, RECIPES, Recipe
-from xbl_kit.run.report import by_split, comparison, contents, maps_of, summary
+from xbl_kit.run.report import by_split, comparison, contents, effect, maps_of, summary
 from xbl_kit.run.stage import Run
 from xbl_kit.run.task import PRESETS, prepare
 
@@ -22,6 +22,7 @@ __all__ = [
     "comparison",
     "contents",
     "describe_data",
+    "effect",
     "evaluate",
     "maps_of",
     "open_run",

@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock, Timeout
 
+from xbl_kit import plots
 from xbl_kit.exemplar import Exemplar
 from xbl_kit.run.measure import rounded
 from xbl_kit.run.recipes import RECIPES
-from xbl_kit.run.report import draw_comparison, versions, write_comparison
+from xbl_kit.run.report import effect, versions, write_comparison
 from xbl_kit.run.stage import RECORD, RESULTS, begin, finished
 from xbl_kit.run.task import Given, Settings, Task, open_task, settle
 from xbl_kit.run.work import Work, do_all
@@ -57,12 +58,12 @@ def compare(
         **{key: record[key] for key in ("experiment", "data", "preset")},
         "settings": record,
         "versions": versions(),
-        "biased": _biased(works[0]),
+        **_biased(works[0]),
         "table": _table(works),
     }
     if files:
         write_json(files.own(RESULTS), results)
-        files.write(FIGURE, draw_comparison(results))
+        files.write(FIGURE, plots.png(effect(results)))
         files.write(REPORT, write_comparison(results, FIGURE).encode())
     return results
 
@@ -104,12 +105,18 @@ def _refuse_company(files: OwnFiles) -> None:
             raise ValueError(f"{files.folder}: {what}") from None
 
 
-def _biased(work: Work) -> str | None:
-    """The class that the bias speaks for, where there is a counter-group to tell it by."""
+def _biased(work: Work) -> dict[str, str | None]:
+    """The class that the bias speaks for, where there is a counter-group to tell it by, and the
+    `site` of its training images, where they have one in common."""
+    data, train = work.task.data, work.task.rows["train"]
     try:
-        return work.task.data.classes[work.biased()[0]]
+        biased = work.biased()[0]
     except (KeyError, ValueError):
-        return None
+        return {"biased": None, "source": None}
+    own = train[data.label[train] == biased]
+    sites = data.confounders["site"][own].unique().tolist() if "site" in data.levels else []
+    source = data.levels["site"][sites[0]] if len(sites) == 1 and sites[0] >= 0 else None
+    return {"biased": data.classes[biased], "source": source}
 
 
 def _table(works: Sequence[Work]) -> list[dict]:

@@ -153,20 +153,30 @@ def _given(row: dict) -> str:
     return ", ".join(f"{n} {kind}" for n, kind in given) or "nothing"
 
 
-def draw_comparison(results: dict) -> bytes:
-    """Effect against effort: accuracy of the counter-group by method, least effort first."""
-    rows = [row for row in results["table"] if row["group"] is None]
-    wanted = ("counter", "accuracy"), ("balanced", "worst_group"), ("iid", "accuracy")
-    have = {(row["split"], row["metric"]) for row in rows}
-    split, metric = next(each for each in wanted if each in have)
-    rows = [row for row in rows if (row["split"], row["metric"]) == (split, metric)]
+def effect(
+    results: dict, split: str = "", metric: str = "accuracy", group: str | None = None
+) -> Figure:
+    """Effect against effort: a row for each method and what was given, least effort first.
+
+    Without `split`: the accuracy of the counter-group, of those from the biased class's own source
+    where that is known; where there is no counter-group the worst group, or else iid accuracy.
+    Raises ValueError for what was not measured.
+    """
+    have = [(row["split"], row["metric"], row["group"]) for row in results["table"]]
+    own = f"site={results.get('source')}"
+    usual = [("counter", "accuracy", own), ("counter", "accuracy", None)]
+    usual += [("balanced", "worst_group", None), ("iid", "accuracy", None)]
+    shown = (split, metric, group) if split else next(each for each in usual if each in have)
+    rows = [row for row, each in zip(results["table"], have, strict=True) if each == shown]
+    if not rows:
+        raise ValueError(f"{shown} was not measured; expected one of {list(dict.fromkeys(have))}")
     points = [
-        (f"{RECIPES[row['method']].title} ({_given(row)})", row["control"] or "whole image",
+        (RECIPES[row["method"]].title, _given(row), row["control"] or "whole image",
          row["mean"], row["sd"])
         for row in sorted(rows, key=lambda row: sum(row["needs"].values()))
     ]  # fmt: skip
-    label = f"{TITLES[metric]}, {split}"
-    return plots.png(plots.dots(points, xlabel=label, chance=rows[0]["chance"]))
+    label = ", ".join(filter(None, (TITLES[shown[1]], shown[0], shown[2])))
+    return plots.dots(points, xlabel=label, chance=rows[0]["chance"])
 
 
 def write_comparison(results: dict, figure: str) -> str:
@@ -174,16 +184,11 @@ def write_comparison(results: dict, figure: str) -> str:
     settings = results["settings"]
     table = comparison(results).reset_index().set_index("method")
     runs = max(row["n"] for row in results["table"])
-    return (
-        "\n\n".join(
-            (
-                f"# Methods side by side: {results['data']}, preset {results['preset']}",
-                f"Seeds {', '.join(map(str, settings['seeds']))}; what is given is drawn "
-                f"{settings['draws']} times. Mean ± standard deviation of up to "
-                f"{runs} runs.",
-                f"![Accuracy by method, from the least effort of a person to the most]({figure})",
-                markdown(table),
-            )
-        )
-        + "\n"
+    parts = (
+        f"# Methods side by side: {results['data']}, preset {results['preset']}",
+        f"Seeds {', '.join(map(str, settings['seeds']))}; what is given is drawn "
+        f"{settings['draws']} times. Mean ± standard deviation of up to {runs} runs.",
+        f"![Accuracy by method, from the least effort of a person to the most]({figure})",
+        markdown(table),
     )
+    return "\n\n".join(parts) + "\n"

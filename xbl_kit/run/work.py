@@ -186,11 +186,8 @@ class Work:
 
     def _measured(self, name: str, seen: dict[str, Prediction], rows: Rows) -> dict:
         """Every test split; and what the features hold, where each task has its own."""
-        data, factors, plan = (
-            self.task.data,
-            self.task.settings.confounders,
-            self.task.settings.plan,
-        )
+        data, settings = self.task.data, self.task.settings
+        factors, plan = settings.confounders, settings.plan
         splits = {test: score(each, data, rows[test], factors) for test, each in seen.items()}
         if "features" not in plan or "balanced" not in seen:
             return {"splits": splits}
