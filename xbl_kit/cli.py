@@ -1,7 +1,6 @@
 """The `xbl-kit` command: argument parsing only."""
 
 import argparse
-import ast
 import json
 import sys
 import warnings
@@ -11,7 +10,8 @@ from pathlib import Path
 from xbl_kit import __version__
 
 # What experiments set themselves, not to be given by --option.
-TAKEN = {"size": "the size is set by the experiment", "confounders": "use --confounders"}
+TAKEN = {name: f"use --{name}" for name in ("root", "target", "labels", "confounders", "out")}
+TAKEN |= {"size": "the size is set by the experiment", "kind": "use --data", "skip_faulty": "use --skip-faulty"}
 # As in `xbl_kit.data`, which is not imported here: torch takes seconds and `--help` should not.
 LISTED = ("table", "radiography", "chexpert", "mri")
 ALL = ("phantom", "morphomnist", *LISTED)
@@ -71,13 +71,14 @@ def _compare(options: dict, as_json: bool) -> int:
 
 
 def _check(options: dict, as_json: bool) -> int:
+    from xbl_kit.data.faults import grouped
     from xbl_kit.run import check_data
 
     faults = check_data(options.pop("data"), **options.pop("reading"), **options)
     if as_json:
         print(json.dumps([fault._asdict() for fault in faults], indent=1))
     else:
-        print(*faults, sep="\n", end="\n" * bool(faults))
+        print(*(line + "\n" for line in grouped(faults)), sep="", end="")
         plural = "s" * (len(faults) > 1)
         print(f"{options.get('root')}: {len(faults) or 'no'} fault{plural} found")
     return 1 if faults else 0
@@ -127,22 +128,13 @@ def _region(text: str) -> str | tuple[float, ...]:
     return tuple(float(part) for part in text.split(",")) if "," in text else text
 
 
-def _option(text: str) -> tuple[str, object]:
+def _option(text: str) -> tuple[str, str]:
     key, equals, value = text.partition("=")
     if not (key and equals):
         raise ValueError
     if key in TAKEN:
         raise argparse.ArgumentTypeError(f"{text!r}: {TAKEN[key]}")
-    values = [_value(part) for part in value.split(",")]
-    return key, values if len(values) > 1 else values[0]
-
-
-def _value(text: str) -> object:
-    """A number or truth value where it reads as one, else the text."""
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return {"true": True, "false": False}.get(text.lower(), text)
+    return key, value  # of what type it is the option knows: `data.options`
 
 
 def _flag(text: str, metavar: str | None = None, **options) -> dict:
@@ -186,7 +178,8 @@ FLAGS = {
     "json": _flag("print JSON instead of tables", action="store_true"),
 }
 READING = ("root", "target", "option")
-TRAINING = (*READING, "labels", "skip-faulty", "confounders", "backbone", "weights")
+LOOKING = (*READING, "labels", "confounders")
+TRAINING = (*LOOKING, "skip-faulty", "backbone", "weights")
 ENDING = ("out", "resume", "device", "json")
 GIVEN = ("images", "draws", "unlabelled", "biased", "controls")
 
@@ -207,8 +200,8 @@ def _parser() -> argparse.ArgumentParser:
         (experiments, "exbl", EXBL, _reproduce, drawn, (*TRAINING, "models", *exbl, *ENDING)),
         (experiments, "mimm-x", MIMM, _reproduce, ALL, (*TRAINING, "models", *mimm, *ENDING)),
         (commands, "compare", COMPARE, _compare, drawn, (*TRAINING, *compared, *ENDING)),
-        (looks, "check", CHECK, _check, LISTED, (*READING, "json")),
-        (looks, "describe", DESCRIBE, _describe, ALL, (*READING, "out")),
+        (looks, "check", CHECK, _check, LISTED, (*LOOKING, "json")),
+        (looks, "describe", DESCRIBE, _describe, ALL, (*LOOKING, "out", "json")),
     ):
         command = within.add_parser(name, help=text, argument_default=argparse.SUPPRESS)
         command.set_defaults(act=act)

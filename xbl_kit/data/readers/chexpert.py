@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from xbl_kit.data.faults import DataError, Fault, one_of
+from xbl_kit.data.faults import DataError, Fault, one_of, rising
 from xbl_kit.data.manifest import OLDEST, Manifest
 from xbl_kit.data.picture import read_frames
 from xbl_kit.data.readers.text_table import read_text_table
@@ -55,8 +55,8 @@ def list_chexpert(
     one_of("unmentioned", unmentioned, UNMENTIONED)
     if views is not None and (not views or set(views) - set(VIEWS)):
         raise ValueError(f"views={views!r}: expected a list of some of {', '.join(VIEWS)}")
-    if ages is not None and (len(ages) != 2 or ages[0] >= ages[1]):
-        raise ValueError(f"ages={ages!r}: expected two, the lower first, such as (50, 60)")
+    if ages is not None:
+        rising("ages", ages)
     words = {"1": "yes", "0": "no", "-1": UNCERTAIN[uncertain], "": UNMENTIONED[unmentioned]}
     root = Path(root)
     table = _find(root, f"{file}.csv")
