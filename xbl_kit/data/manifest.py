@@ -127,14 +127,17 @@ def _settled(manifest: Manifest, target: str, bins: int | None) -> pd.DataFrame:
     for column in free if bins else ():
         number = pd.to_numeric(rows[column], errors="coerce")
         if number.nunique() > MOST_LEVELS and (number.notna() == (rows[column] != "")).all():
-            rows[column] = _binned(number, bins)
+            rows[column] = binned(number, bins)
     return rows
 
 
-def _binned(number: pd.Series, bins: int) -> pd.Series:
-    """The group of each number, named by its ends: 18 to 43; "" for a NaN."""
-    ends = np.unique(number.quantile(np.linspace(0, 1, bins + 1)))
-    group = np.searchsorted(ends[1:-1], number, side="right")
+def binned(number: pd.Series, bins: int) -> pd.Series:
+    """The group of each number, of about as many each, named by its ends: 18 to 43; "" for a NaN.
+
+    Equal numbers are in one group.
+    """
+    ends = np.unique(number.quantile(np.linspace(0, 1, bins + 1)[1:-1]))
+    group = np.searchsorted(ends, number, side="right" if ends[0] == number.max() else "left")
     names = number.groupby(group).transform(lambda own: f"{own.min():g} to {own.max():g}")
     return names.astype(str).where(number.notna(), "")
 

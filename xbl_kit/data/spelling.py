@@ -59,7 +59,8 @@ def blanked(rows: pd.DataFrame, columns: Iterable[str], where: object) -> pd.Dat
             told.append(f"{name} in {found.sum()} ({', '.join(map(repr, words))})")
             rows = rows.assign(**{name: rows[name].mask(found, "")})
     if told:
-        warnings.warn(f"{where}: rows in which a word says not known: {', '.join(told)}", stacklevel=4)
+        what = f"rows in which a word says not known: {', '.join(told)}"
+        warnings.warn(f"{where}: {what}", stacklevel=4)
     return rows
 
 

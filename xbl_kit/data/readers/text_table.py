@@ -23,8 +23,9 @@ def read_text_table(
     """A table as text, "" where a cell is empty; its index says where each row begins.
 
     Blank lines, lines of empty cells and columns without a name are left out; blanks around a cell
-    do not count. A first line `sep=;`, as Excel has it, says what divides cells. Raises DataError where the file is missing, not UTF-8, divided by something
-    else, lacks a column that is `needed`, has one twice, or lines with too many or too few cells.
+    do not count. A first line `sep=;`, as Excel has it, says what divides cells.
+    Raises DataError where the file is missing, not UTF-8, divided by something else, lacks a column
+    that is `needed` (`hint` says what then), has one twice, or lines of too many or too few cells.
     """
     (_, names), *lines = _lines(file, separator)
     if what := _unusable(names, needed, separator):
