@@ -50,8 +50,8 @@ APART = [
     "0.5",
     "A/B",
 ]
-NOTHING = """NA na N/A n/a #N/A n.a. NaN -nan None null NULL <NA> (null) nil unknown Unknown unk . - --
-    ? ??? * _ \u2013 missing NaT #REF! #VALUE! \\N undefined""".split()
+NOTHING = """NA na N/A n/a #N/A n.a. NaN -nan None null NULL <NA> (null) nil unknown Unknown unk .
+    - -- ? ??? * _ \u2013 missing NaT #REF! #VALUE! \\N undefined""".split()
 NOTHING += [
     "",
     " ",

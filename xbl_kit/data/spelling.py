@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import pandas as pd
 
 NOTHING = re.compile(r"[-.?*_\s]*")  # of nothing but such marks
+SHOWN = 4  # columns in one message
 MISSING = frozenset(
     "na|n/a|n.a|n.a.|#n/a|nan|nat|none|null|nil|unknown|unk|missing|undefined|unspecified|no data|"
     "not available|not applicable|not known|not recorded|not reported|not specified|\\n|"
@@ -59,7 +60,8 @@ def blanked(rows: pd.DataFrame, columns: Iterable[str], where: object) -> pd.Dat
             told.append(f"{name} in {found.sum()} ({', '.join(map(repr, words))})")
             rows = rows.assign(**{name: rows[name].mask(found, "")})
     if told:
-        what = f"rows in which a word says not known: {', '.join(told)}"
+        more = f", ... ({len(told)} columns in all)" if len(told) > SHOWN else ""
+        what = f"rows in which a word says not known: {', '.join(told[:SHOWN])}{more}"
         warnings.warn(f"{where}: {what}", stacklevel=4)
     return rows
 
