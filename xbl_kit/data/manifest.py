@@ -91,6 +91,10 @@ def select(
     are folders besides the root that files may lie in.
     Raises DataError for a column or a value that is not there, or one of too many levels.
     """
+    if bins is not None and not 2 <= bins <= MOST_LEVELS:
+        raise ValueError(f"bins={bins}: expected 2 to {MOST_LEVELS}")
+    if no := [folder for folder in links if not Path(folder).is_dir()]:
+        raise ValueError(f"links: {no[0]} is no folder")
     rows, named = _settled(manifest, target, bins), dict.fromkeys(confounders or ())
     free = [column for column in rows if column not in RESERVED]
     kept = rows

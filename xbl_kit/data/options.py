@@ -80,4 +80,4 @@ def _form(kind: Any) -> str:
     if get_origin(kind) is not Sequence:
         return FORMS.get(kind, "what only Python can give")
     parts = [part for part in _kinds(get_args(kind)[0]) if part in LISTS]
-    return f"{LISTS[parts[-1]]} divided by commas" if parts else "a list"
+    return f"{LISTS[max(parts, key=RANK.get)]} divided by commas" if parts else "a list"

@@ -28,6 +28,8 @@ def list_table(root: str | Path, *, columns: Sequence[str] = ()) -> Manifest:
     Raises DataError for a file that is missing or no csv.
     """
     root = Path(root)
+    if no := [pair for pair in columns if not all(pair.partition("="))]:
+        raise ValueError(f"columns {no[0]!r}: expected OURS=THEIRS, such as image=filename")
     theirs = {ours: name for ours, _, name in (pair.partition("=") for pair in columns)}
     needed = (theirs.get("image", "image"), *theirs.values())
     rows = read_text_table(root / NAME, needed, hint=f", or `--option columns={needed[0]}=NAME`")
