@@ -259,3 +259,43 @@ def test_many_faults_of_one_kind_are_one_line(tmp_path, capsys, kind):
     assert lines[2].endswith("6 faults found")
     main(["data", "check", "--data", "table", "--root", root, "--json"])
     assert len(json.loads(capsys.readouterr().out)) == 6
+
+
+@pytest.mark.parametrize(
+    ("splits", "words"),
+    [
+        (
+            ("train", "train", "train"),
+            r"no row of split 'test', expected train, test and perhaps val",
+        ),
+        (("train", "val", "val"), r"no row of split 'test', .*; without a column 'split' the kit"),
+        (("test", "test", "test"), r"no row of split 'val', expected train"),
+        (("val", "val", "test"), r"no row of split 'train', expected train"),
+    ],
+)
+def test_splits_that_cannot_be_trained_and_tested_on(tmp_path, splits, words):
+    rows = [row | {"split": splits[i // 2], "counter": "0"} for i, row in enumerate(_rows())]
+    root = _write(tmp_path, rows)
+    assert any(words[:23] in fault.what for fault in check_data("table", root))
+    with pytest.raises(DataError, match=words):
+        open_dataset("table", root, size=8)
+
+
+def test_a_split_without_val_is_told_when_checked_and_when_opened(tmp_path):
+    rows = [
+        row | {"split": ("train", "train", "test")[i // 2], "counter": "0"}
+        for i, row in enumerate(_rows())
+    ]
+    root = _write(tmp_path, rows)
+    for look in (check_data, open_dataset):
+        with pytest.warns(
+            UserWarning, match="no row of split 'val'; experiments take it from train"
+        ):
+            look("table", root)
+
+
+def test_images_marked_counter_need_no_split(tmp_path):
+    rows = [row | {"split": ("train", "val", "test")[i // 2]} for i, row in enumerate(_rows(8)[:6])]
+    rows += [row | {"split": "", "patient": "p9", "counter": "1"} for row in _rows(8)[6:]]
+    rows[5]["counter"] = "0"
+    assert len(open_dataset("table", _write(tmp_path, rows), size=8)) == 8

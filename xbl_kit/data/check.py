@@ -21,6 +21,7 @@ from xbl_kit.data.spelling import key, missing, plain
 
 ALLOWED = {"split": ("train", "val", "test"), "counter": ("0", "1")}
 OF_A_PATIENT = ("split", "sex", "gender")  # columns with one value a patient
+LINKS = "--option links="
 AGE = r"^[<>]?(\d+\.?\d*)(?:-(\d+\.?\d*)|\+)?$"  # 30, 30.5, 1-5, 80+, <5
 SIMILAR = 0.8  # of the letters of a mistyped word are those of the right one
 WORD = re.compile(r"[^\W\d_]{4,}")  # long enough to tell a slip from another word
@@ -49,23 +50,26 @@ def check(manifest: Manifest) -> list[Fault]:
 def file_faults(manifest: Manifest) -> list[Fault]:
     """Files that are not there, not below a root, or that hold nothing; none is opened."""
     files, roots = manifest.files().to_dict("list"), [root.resolve() for root in manifest.roots]
+    outside: list[str] = []
 
     def find(row: int) -> list[Fault]:
-        found = [(name, _of_no_use(paths[row], roots)) for name, paths in files.items()]
+        found = [(name, _of_no_use(paths[row], roots, outside)) for name, paths in files.items()]
         return [manifest.fault(f"{name} {what}", row) for name, what in found if what]
 
-    return [fault for each in in_parallel(find, len(manifest), "finding files") for fault in each]
+    faults = [fault for each in in_parallel(find, len(manifest), "finding files") for fault in each]
+    folder = re.sub("(annex/objects)/.*", r"\1", os.path.commonpath(outside)) if outside else ""
+    return [fault._replace(what=fault.what.replace(LINKS, f"{LINKS}{folder}")) for fault in faults]
 
 
-def _of_no_use(path: str, roots: list[Path]) -> str:
-    """Why there is no file to be read at `path`, "" where there is one."""
+def _of_no_use(path: str, roots: list[Path], outside: list[str]) -> str:
+    """Why there is no file to be read at `path`, "" where there is one; where it is `outside`."""
     if not path:
         return "is '', expected a path in every row, or no such column"
     try:
         real = Path(os.path.realpath(path, strict=True))
         if not any(real.is_relative_to(root) for root in roots):
-            folder = re.sub("(annex/objects)/.*", r"\1", str(real.parent))
-            return f"{path}: leads out of {roots[0]}; if it may, `--option links={folder}`"
+            outside.append(str(real.parent))
+            return f"{path}: leads out of {roots[0]}; if it may, {LINKS}"
         if not real.is_file():
             return f"{path}: not a file"
         if not os.access(real, os.R_OK):
