@@ -62,11 +62,11 @@ READ = [
     ("per_cell", {"train": 4}, {"train": 4}),
 ]
 REFUSED = [
-    ("ages", "fifty", "ages='fifty': expected none or whole numbers divided by commas"),
+    ("ages", "fifty", "ages='fifty': expected none or whole numbers, as 50,60"),
     ("ages", "50,6o", "ages='50,6o': expected none or whole numbers"),
     ("ages", {"a": 1}, r"ages=\{'a': 1\}: expected none or whole numbers"),
-    ("views", 5, "views=5: expected none or names divided by commas"),
-    ("percentiles", "a,b", "percentiles='a,b': expected numbers divided by commas"),
+    ("views", 5, "views=5: expected none or names, as A,B"),
+    ("percentiles", "a,b", "percentiles='a,b': expected numbers, as 1,99"),
     ("slices", "2.5", "slices='2.5': expected a whole number"),
     ("slices", 2.5, "slices=2.5: expected a whole number"),
     ("slices", None, "slices=None: expected a whole number"),

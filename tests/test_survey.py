@@ -11,7 +11,7 @@ from PIL import Image
 from test_table import _rows, _write
 
 from xbl_kit.cli import main
-from xbl_kit.data import describe, open_dataset, properties
+from xbl_kit.data import bias, describe, open_dataset, properties
 from xbl_kit.data.dataset import table_of
 from xbl_kit.run import check_data, describe_data
 
@@ -22,7 +22,7 @@ def _table(**columns):
 
 def test_cramers_v_and_nats_of_a_two_by_two_table_by_hand():
     label, sex = "a" * 50 + "b" * 50, "f" * 40 + "m" * 10 + "f" * 20 + "m" * 30
-    found = describe.bias_table(_table(label=label, sex=sex), "label").loc["sex"]
+    found = bias.bias_table(_table(label=label, sex=sex), "label").loc["sex"]
     chi = (40 * 30 - 10 * 20) ** 2 * 100 / (50 * 50 * 60 * 40)
     assert found["Cramer's V"] == pytest.approx(math.sqrt(chi / 100))
     joint = {"af": 0.4, "am": 0.1, "bf": 0.2, "bm": 0.3}
@@ -35,7 +35,7 @@ def test_cramers_v_and_nats_of_a_two_by_two_table_by_hand():
 def test_what_is_independent_stays_below_chance_and_what_is_the_label_is_1():
     label = ["a", "b"] * 100
     rows = _table(label=label, even=["x", "x", "y", "y"] * 50, twin=label, one=["c"] * 200)
-    found = describe.bias_table(rows, "label")
+    found = bias.bias_table(rows, "label")
     assert list(found.index) == ["twin", "even"], "sorted; a column of one value is no column"
     assert found.loc["twin", "Cramer's V"] == found.loc["twin", "share of label"] == 1
     assert found.loc["even", "Cramer's V"] == 0 < found.loc["even", "V by chance"]
@@ -50,13 +50,13 @@ def test_unknown_cells_counter_rows_reserved_columns_and_free_text_are_left_out(
         remark=[f"text {i}" for i in range(60)],
         age=[*range(20), *range(60, 100)],
     )
-    found = describe.bias_table(rows, "label")
+    found = bias.bias_table(rows, "label")
     assert set(found.index) == {"sex", "sex known", "age"}
     said = describe.notes(rows, "label", found)
     assert said[0] == "remark: left out, 40 values, 10 at most make groups" and len(said) == 1
     assert found.loc["sex", "Cramer's V"] == 1 and found.loc["sex", "unknown"] == 2
     assert found.loc["age", "levels"] == 4 and found.loc["age", "Cramer's V"] == 1
-    shares = describe.shares(rows, "label", ["sex", "age"])
+    shares = bias.shares(rows, "label", ["sex", "age"])
     assert shares["sex"].loc["b", "m"] == 1 and shares["age"].sum(axis=1).tolist() == [1, 1]
 
 
@@ -195,7 +195,7 @@ def test_whether_a_thing_is_known_can_tell_the_label(known, beyond):
     ill, well = "".join(known[:half]), "".join(known[half:])
     sex = [("F", "M")[i % 2] if mark == "x" else "" for i, mark in enumerate(ill + well)]
     rows = _table(label=["healthy"] * len(ill) + ["ill"] * len(well), sex=sex)
-    found = describe.bias_table(rows, "label")
+    found = bias.bias_table(rows, "label")
     v, chance = found.loc["sex known", ["Cramer's V", "V by chance"]]
     assert (v > chance) == beyond
     told = [line for line in describe.notes(rows, "label", found) if "whether it is known" in line]
@@ -218,7 +218,7 @@ def test_whether_a_thing_is_known_can_tell_the_label(known, beyond):
 def test_columns_that_are_not_as_they_seem_are_told(ages, words):
     rows = _table(label=["a", "b"] * 20, age=ages)
     (note,) = [
-        n for n in describe.notes(rows, "label", describe.bias_table(rows, "label")) if ": " in n
+        n for n in describe.notes(rows, "label", bias.bias_table(rows, "label")) if ": " in n
     ]
     assert note.startswith(f"age: {words}")
 
@@ -226,7 +226,7 @@ def test_columns_that_are_not_as_they_seem_are_told(ages, words):
 @pytest.mark.parametrize("most", [0, 1, 100])
 def test_equal_numbers_are_in_one_group_whatever_their_order(most):
     ties = [0] * 60 + [100] * 60 if most == 100 else [0] * 80 + [most] * 20 + [*range(2, 22)]
-    column, levels = _table(n=ties)["n"], describe._levels(_table(n=ties)["n"])[0]
+    column, levels = _table(n=ties)["n"], bias.as_levels(_table(n=ties)["n"])[0]
     assert (levels.groupby(column).nunique() == 1).all() and levels.nunique() > 1
 
 
@@ -235,22 +235,22 @@ def test_patients_are_shuffled_whole():
     label = np.array([0, 0, 0, 1, 1, 0, 1, 2, 1, 2])
     own = [{0}, {1}, {0, 1}, {1, 2}]  # the labels of a, b, c and d
     seen = set()
-    for chance in describe.shuffled(label, patients, np.random.default_rng(0)):
+    for chance in bias.shuffled(label, patients, np.random.default_rng(0)):
         for patient in "abcd":
             got = set(chance[patients == patient].tolist())
             assert any(got <= whole for whole in own), "no patient has labels of two others"
         seen.add(tuple(chance))
     assert len(seen) > 10
-    alone = describe.shuffled(label, pd.Series(range(10)), np.random.default_rng(0))
+    alone = bias.shuffled(label, pd.Series(range(10)), np.random.default_rng(0))
     assert all(sorted(chance) == sorted(label) for chance in alone)
 
 
 def test_repeated_pictures_of_few_patients_raise_what_chance_gives():
     label = ["a"] * 60 + ["b"] * 60
     room = ["x"] * 30 + ["y"] * 60 + ["x"] * 30
-    alone = describe.bias_table(_table(label=label, room=room), "label").loc["room"]
+    alone = bias.bias_table(_table(label=label, room=room), "label").loc["room"]
     few = _table(label=label, room=room, patient=[i // 30 for i in range(120)])
-    assert describe.bias_table(few, "label").loc["room", "V by chance"] > 3 * alone["V by chance"]
+    assert bias.bias_table(few, "label").loc["room", "V by chance"] > 3 * alone["V by chance"]
 
 
 BASE = np.random.default_rng(0).integers(90, 160, (64, 64)).astype(np.uint8)

@@ -167,10 +167,10 @@ def _patients(manifest: Manifest) -> Iterator[tuple[int, str]]:
         sound = ~rows["patient"].isin(missing(rows["patient"])) & (rows[column] != "")
         sound &= rows[column].isin(ALLOWED.get(column, rows[column]))
         first: dict[str, tuple[int, str]] = {}
-        for row in np.flatnonzero(sound).tolist():
-            patient, value = rows["patient"].iloc[row], rows[column].iloc[row]
+        both = rows.loc[sound.to_numpy(), ["patient", column]].to_numpy()
+        for row, (patient, value) in zip(np.flatnonzero(sound).tolist(), both, strict=True):
             other, known = first.setdefault(patient, (row, value))
-            if key(value) != key(known):
+            if value != known and key(value) != key(known):
                 what = f"patient {patient!r} has {column} {value!r}, yet {known!r} in "
                 yield row, what + manifest.other(other, beside=row)
 

@@ -101,7 +101,7 @@ def select(
     if labels and target in rows:
         kept = rows[rows[target].map(key).isin(map(key, labels))]  # other spellings are a fault
     levels = kept[free].nunique() - (kept[free] == "").any()  # without "", not known
-    if what := _not_there(rows, free, target, labels, (*named,), mask_region):
+    if what := _not_there(rows, target, labels, [*named], mask_region):
         raise DataError(manifest.fault(what))
     for column in named:
         if what := _no_groups(kept[column], int(levels[column])):
@@ -112,10 +112,8 @@ def select(
     for column in {"patient", target, *named} & {*kept}:
         warn_of_zeros(kept[column])
     chosen = {"target": target, "labels": tuple(labels), "factors": tuple(named)}
-    roots = (*manifest.roots, *map(Path, links))
-    return replace(
-        manifest, rows=kept, roots=roots, region=mask_region or manifest.region, **chosen
-    )
+    chosen |= {"roots": (*manifest.roots, *map(Path, links))}
+    return replace(manifest, rows=kept, region=mask_region or manifest.region, **chosen)
 
 
 def _settled(manifest: Manifest, target: str, bins: int | None) -> pd.DataFrame:
@@ -147,23 +145,19 @@ def binned(number: pd.Series, bins: int) -> pd.Series:
 
 
 def _not_there(
-    rows: pd.DataFrame,
-    free: Sequence[str],
-    target: str,
-    labels: Sequence[str],
-    named: Sequence[str],
-    mask_region: str | None,
+    rows: pd.DataFrame, target: str, labels: Sequence[str], named: list[str], region: str | None
 ) -> str | None:
     """What of a selection is not in a table, if anything is."""
     if rows.empty:
         return "no images"
     if target in named:
         return f"column {target!r} is the label, not a confounder"
+    free = [column for column in rows if column not in RESERVED]
     if no := [column for column in (target, *named) if column not in free]:
         advice = "rename it or name it as the target: {near!r}" if no[0] == "label" else MEANT
         return f"no column {no[0]!r}, expected one of {some(free, meant=no[0], advice=advice)}"
-    if mask_region and "mask" not in rows:
-        return f"mask_region is {mask_region!r}, but there is no column 'mask'"
+    if region and "mask" not in rows:
+        return f"mask_region is {region!r}, but there is no column 'mask'"
     if no := [label for label in labels if label not in set(rows[target])]:
         return f"no {target} {no[0]!r}, found {some(sorted(set(rows[target])), meant=no[0])}"
     return None

@@ -10,7 +10,8 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 TRUTH = dict.fromkeys(("true", "yes", "1"), True) | dict.fromkeys(("false", "no", "0"), False)
 FORMS = {NoneType: "none", bool: "true or false", int: "a whole number", float: "a number"}
 FORMS |= {str: "text", Path: "a path"}
-LISTS = {int: "whole numbers", float: "numbers", str: "names", Path: "paths"}
+FORMS |= {Sequence[int]: "whole numbers, as 50,60", Sequence[float | int]: "numbers, as 1,99"}
+FORMS |= {Sequence[str]: "names, as A,B", Sequence[str | Path]: "paths, as A,B"}
 RANK = {NoneType: -4, bool: -3, int: -2, float: -1, Path: 1, str: 2}  # text is whatever else is not
 
 
@@ -31,18 +32,15 @@ def fitted(options: Mapping[str, object], function: Callable) -> dict[str, Any]:
 
 
 def _fitted(name: str, value: object, hint: Any) -> Any:
-    kinds = sorted(_kinds(hint), key=lambda kind: RANK.get(kind, 0))
+    kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    kinds = sorted(kinds, key=lambda kind: RANK.get(kind, 0))
     for kind in kinds:
         try:
             return _as(value, kind)
         except (ValueError, TypeError, KeyError):
             pass
-    expected = " or ".join(dict.fromkeys(map(_form, kinds)))
-    raise ValueError(f"{name}={value!r}: expected {expected}")
-
-
-def _kinds(hint: Any) -> tuple:
-    return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    forms = [FORMS.get(kind, "what only Python can give") for kind in kinds]
+    raise ValueError(f"{name}={value!r}: expected {' or '.join(forms)}")
 
 
 def _as(value: Any, kind: Any) -> Any:
@@ -67,17 +65,6 @@ def _as(value: Any, kind: Any) -> Any:
 
 def _list(value: Any, hint: Any) -> tuple:
     parts = value.strip("[]() ").split(",") if isinstance(value, str) else value
-    parts = [each.strip(" '\"") if isinstance(each, str) else each for each in _several(parts)]
+    parts = [parts] if isinstance(parts, int | float | Path) else parts
+    parts = [each.strip(" '\"") if isinstance(each, str) else each for each in parts]
     return tuple(_fitted("", each, hint) for each in parts if each != "")
-
-
-def _several(value: Any) -> list:
-    return list(value) if hasattr(value, "__iter__") else [value]
-
-
-def _form(kind: Any) -> str:
-    """What one kind of thing is called."""
-    if get_origin(kind) is not Sequence:
-        return FORMS.get(kind, "what only Python can give")
-    parts = [part for part in _kinds(get_args(kind)[0]) if part in LISTS]
-    return f"{LISTS[max(parts, key=RANK.get)]} divided by commas" if parts else "a list"
