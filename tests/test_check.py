@@ -223,8 +223,12 @@ CELLS = [
     Case("backslashes", _cell(3, "image", r"images\3.png"), "folders are separated by /"),
     Case("no label", _cell(3, "label", ""), f"{LINE}: label is '', expected a value"),
     Case("label nan", _cell(3, "label", "NaN"), f"{LINE}: label is 'NaN', expected a value"),
-    Case("blank label", _cell(3, "label", " "), f"{LINE}: label is ' ', expected no spaces"),
-    Case("label and space", _cell(3, "label", "Normal "), f"{LINE}: label is 'Normal ', expected"),
+    Case("blank label", _cell(3, "label", " "), f"{LINE}: label is '', expected a value"),
+    Case(
+        "label and what is not seen",
+        _cell(3, "label", "Normal\u200b"),
+        rf"{LINE}: label is 'Normal.u200b', in 11 other rows 'Normal' \(first in line 4\): write",
+    ),
     Case(
         "mistyped label",
         _cell(2, "label", "Nomral"),
@@ -240,16 +244,13 @@ CELLS = [
     ),
     Case("label in capitals", _cell(3, "label", "NORMAL"), "'NORMAL', in 11 other rows 'Normal'"),
     Case("level in small", _cell(5, "sex", "m"), "line 7: sex is 'm', in 11 other rows 'M'"),
-    Case("level nan", _cell(3, "sex", "nan"), f"{LINE}: sex is 'nan', expected a value or nothing"),
     Case("no patient", _cell(3, "patient", ""), f"{LINE}: patient is '', expected a value"),
-    Case("patient and space", _cell(3, "patient", "p1 "), f"{LINE}: patient is 'p1 ', expected no"),
-    Case("unknown split", _cell(3, "split", "valid"), f"{LINE}: split is 'valid', expected one of"),
-    Case("split and space", _cell(3, "split", " train"), f"{LINE}: split is ' train', expected"),
+    Case("unknown split", _cell(3, "split", "eval"), f"{LINE}: split is 'eval', expected one of"),
     Case("no split", _cell(3, "split", ""), f"{LINE}: split is '', expected one of train, val"),
     Case("unknown counter", _cell(3, "counter", "yes"), f"{LINE}: counter is 'yes', expected one"),
     *(
         Case(f"age {age}", _cell(3, "age", age), rf"{LINE}: age is '{age}', {AGE}")
-        for age in ("nan", "-3", "430", "abc", "045Y", "20-430")
+        for age in ("-3", "430", "abc", "045Y", "20-430")
     ),
     Case(
         "patient in two splits",
@@ -427,14 +428,14 @@ TABLES = [
     Case(
         "no column image",
         _table(lambda t: t.replace("image,", "Images,")),
-        r"no column 'image' .*did you mean 'Images'\?",
+        r"no column 'image' .*rename 'Images' to 'image'",
         None,
         True,
     ),
     Case(
         "no column label",
         _table(lambda t: t.replace("label", " Label ")),
-        r"no column 'label', .*did you mean ' Label '\?",
+        "no column 'label', .*rename it or name it as the target: 'Label'",
         None,
         True,
     ),
@@ -497,7 +498,7 @@ def test_bad_data_are_refused_in_one_line(spoiled, case):
     with pytest.raises(DataError, match=case.words) as error:
         open_dataset("table", root, size=8)
     assert str(error.value).startswith(str(faults[0])) and "\n" not in str(error.value)
-    assert len(str(faults[0]).replace(str(root), "").replace(300 * "a", "")) < 160
+    assert len(str(faults[0]).replace(str(root), "").replace(300 * "a", "")) < 170
     if case.left is None:
         assert [fault.row for fault in faults] == [None] * len(faults)
         with pytest.raises(DataError, match=case.words):
@@ -524,7 +525,7 @@ def test_ten_faults_are_listed_at_once(spoiled):
         Case("", _cell(0, "age", "430"), "line 2: age is '430'"),
         Case("", _cell(2, "label", ""), "line 4: label is ''"),
         Case("", _cell(4, "image", "images/99.png"), r"line 6: image .*99\.png: no such file"),
-        Case("", _cell(6, "split", "dev"), "line 8: split is 'dev'"),
+        Case("", _cell(6, "split", "first"), "line 8: split is 'first'"),
         Case("", _cell(8, "sex", "M"), "line 11: patient 'p4' has sex 'F', yet 'M' in line 10"),
         Case("", _file(b"hello", "images/12.png"), r"images/12\.png: not a picture"),
         Case("", _file(_coded(GREY, "PNG")[:300], "images/13.png"), r"13\.png: not a readable"),

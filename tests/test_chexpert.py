@@ -285,7 +285,6 @@ def test_options_that_are_unknown(tmp_path):
         ("Age", "abc", "'abc', expected one of 0 to 120, empty"),
         ("Age", "-4", "'-4'"),
         ("Age", "1900", "'1900'"),
-        ("Age", "nan", "'nan'"),
         ("Sex", "W", "'W', expected one of Female, Male, Unknown, empty"),
         ("AP/PA", "Frontal", "'Frontal', expected one of AP, PA, LL, RL, empty"),
         ("Frontal/Lateral", "", "'', expected one of Frontal, Lateral"),
@@ -304,6 +303,81 @@ def test_cells_that_chexpert_does_not_have(tmp_path, column, value, words):
     with pytest.raises(DataError, match=r"line 4: Edema is '7'.*and 2 more") as error:
         list_chexpert(tmp_path)
     assert [fault.where[-1] for fault in error.value.faults] == ["4", "6", "9"]
+
+
+@pytest.mark.parametrize("word", ["nan", "NA", "NULL"])
+def test_blanks_that_a_program_filled_are_blank(tmp_path, word):
+    listed = []
+    for filled in (quirks(), [{k: v or word for k, v in row.items()} for row in quirks()]):
+        write_chexpert(tmp_path, filled, images=False)
+        if filled != quirks():
+            with pytest.warns(UserWarning, match=r"not known: .*, \.\.\. \(15 columns in all\)$"):
+                listed.append(list_chexpert(tmp_path, views=None, ages=None).rows)
+        else:
+            listed.append(list_chexpert(tmp_path, views=None, ages=None).rows)
+    assert listed[0].equals(listed[1])
+
+
+@pytest.mark.parametrize(
+    "head",
+    ["", "./", "../input/x/", "/kaggle/input/chexpert/", "data\\", "C:\\x\\", f"/home/me/{SMALL}/"],
+)
+@pytest.mark.parametrize("folder", [SMALL, "x", "chexpert/input"])
+def test_whatever_paths_begin_with(tmp_path, head, folder):
+    write_chexpert(tmp_path, per_cell=1, folder=folder)
+    table = tmp_path / folder / "train.csv"
+    changed = table.read_text().replace(f"{SMALL}/", head)
+    if "\\" in head:
+        changed = changed.replace("train/", "train\\").replace("/study1/", "\\study1\\")
+    table.write_text(changed)
+    data = open_dataset("chexpert", tmp_path, size=32)
+    assert len(data) == 8 and len(data.patient.unique()) == 8
+
+
+def _test_tables(root):
+    """The labels of the official test set by study and by image, with two views of one study."""
+    rows = [chexpert_row(64541 + i, *cell) for i, cell in enumerate(CELLS)]
+    rows = [row | {"Path": row["Path"].replace("train", "test")} for row in rows]
+    home = write_chexpert(root, rows, file="all") / SMALL
+    first = home / "test/patient64541/study1"
+    side = Image.open(first / "view1_frontal.jpg").transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    side.save(first / "view2_lateral.jpg")
+    for name, path in (("by_study", "Study"), ("groundtruth", "Path")):
+        with (home / f"{name}.csv").open("w", newline="") as handle:
+            writer = csv.writer(handle)
+            writer.writerow([path, *FINDINGS])
+            for row in rows:
+                where = row["Path"] if path == "Path" else row["Path"].rpartition("/")[0]
+                writer.writerow([where, *(row[name] or "0.0" for name in FINDINGS)])
+    return root
+
+
+@pytest.mark.parametrize(
+    ("options", "lacks"),
+    [({}, "Age"), ({"views": None}, "Age"), ({"ages": None}, "Frontal/Lateral"), (None, None)],
+)
+@pytest.mark.parametrize("file", ["by_study", "groundtruth"])
+def test_the_tables_of_the_official_test_set(tmp_path, file, options, lacks):
+    _test_tables(tmp_path)
+    if lacks:
+        words = (
+            rf"{file}\.csv: no column '{lacks}' .*; `--option views=none` and `--option ages=none`"
+        )
+        with pytest.raises(DataError, match=words):
+            open_dataset("chexpert", tmp_path, size=32, file=file, **options)
+        return
+    data = open_dataset("chexpert", tmp_path, size=32, file=file, views="none", ages=None)
+    assert len(data) == 8 + (file == "by_study") and len(data.patient.unique()) == 8
+    assert data.classes == ("no", "yes") and not data.levels
+    rows = list_chexpert(tmp_path, file=file, views=None, ages=None).rows
+    assert rows["view"].tolist()[:2] == ["", "lateral" if file == "by_study" else ""]
+
+
+def test_a_study_without_images_is_named(tmp_path):
+    view = _test_tables(tmp_path) / SMALL / "test/patient64543/study1/view1_frontal.jpg"
+    view.unlink()
+    with pytest.raises(DataError, match=r"line 4: image .*patient64543/study1: not a file"):
+        open_dataset("chexpert", tmp_path, size=32, file="by_study", views=None, ages=None)
 
 
 def test_blank_lines_do_not_shift_the_lines_that_are_named(tmp_path):

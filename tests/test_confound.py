@@ -143,3 +143,18 @@ def test_a_cell_without_an_image_is_named():
     pool = ((data.label != 1) | (data.confounders["age"] != 0)).nonzero()[:, 0]
     with pytest.raises(ValueError, match=f"b/old: no image among {len(pool)}, at least one"):
         confound.most_per_class(data, pool, {"age": confound.biased((0, 0, 0))})
+
+
+@pytest.mark.parametrize("fractions", [(0.6, 0.2, 0.2), (0.6, 0.1, 0.3), (0.5, 0.5, 0.3)])
+def test_without_val_it_is_taken_from_train_by_patient(fractions):
+    data = _data()
+    split = np.where(data.patient.numpy() % 10 < 8, "train", "test")
+    wanted = dict(zip(("train", "val", "test"), fractions, strict=True))
+    splits = confound.split_patients(replace(data, split=split), wanted)
+    assert splits["test"].tolist() == np.flatnonzero(split == "test").tolist()
+    both = torch.cat([splits["train"], splits["val"]]).sort().values
+    assert both.tolist() == np.flatnonzero(split == "train").tolist()
+    assert not {*data.patient[splits["train"]].tolist()} & {*data.patient[splits["val"]].tolist()}
+    share = fractions[1] / (fractions[0] + fractions[1])
+    assert len(splits["val"]) / len(both) == pytest.approx(share, abs=0.08)
+    assert {*data.label[splits["val"]].tolist()} == {0, 1, 2}

@@ -206,3 +206,23 @@ def test_group_numbers_tell_all_groups_apart():
     levels = {"age": ("adult", "child"), "sex": ("F", "M", "O")}
     group = metrics.group_numbers(label, {"age": age, "sex": sex}, levels=levels)
     assert group.unique().numel() == 24
+
+
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [
+        (("a/b", "c"), ("a", "b/c")),
+        (("a\\", "b"), ("a", "\\/b")),
+        (("a/", "b"), ("a", "/b")),
+        (("a\\/b", "c"), ("a", "b\\/c")),
+        (("a", "unknown"), ("a", None)),
+    ],
+)
+def test_no_two_groups_have_one_name(one, two):
+    classes, levels = sorted({one[0], two[0]}), sorted({one[1], two[1]} - {None})
+    label = torch.tensor([classes.index(one[0]), classes.index(two[0])])
+    level = torch.tensor([levels.index(x[1]) if x[1] is not None else -1 for x in (one, two)])
+    named = {"classes": classes, "levels": {"f": levels}}
+    groups = metrics.group_accuracy(label, label, {"f": level}, **named)
+    assert [group["n"] for group in groups.values()] == [1, 1]
+    assert all("/" in name for name in groups)

@@ -432,6 +432,8 @@ def test_participants_without_a_volume_and_volumes_of_nobody(site):
         ("participant_id;sex\nsub-01;F\n", "columns are separated by semicolons, expected tabs"),
         ("subject,sex\nsub-01,F\n", "no column 'participant_id' in its first line.* subject, sex"),
         ("participant_id,sex\nsub-01,F\n\n01,M\n", "line 4: sub-01 again, first in .*line 2"),
+        ("participant_id,sex\nsub-01,F\n\n1.0,M\n1,M\n", "line 5: sub-1 again, first in .*line 4"),
+        ("participant_id,sex\nsub-01,F\n?,M\n", r"line 3: participant_id is '\?', expected sub-"),
         ("participant_id,sex\nsub-01,F\nn/a,M\n", "line 3: participant_id is '', expected sub-"),
         ("participant_id,sex\nsub-01,F,2\n", "line 2: 3 cells, expected 2"),
         ("participant_id,sex\nsub-01\n", "line 2: 1 cells, expected 2"),
@@ -468,7 +470,11 @@ def test_wrong_options(site, tmp_path):
     for options, words in (
         ({"plane": "oblique"}, "plane 'oblique': expected one of sagittal, coronal, axial"),
         ({"slices": 0}, "slices 0: expected 1 or more"),
-        ({"percentiles": (99, 1)}, r"percentiles \(99, 1\): expected two, rising"),
+        ({"percentiles": (99, 1)}, r"percentiles=\(99, 1\): expected two, the lower"),
+        ({"percentiles": (1, 101)}, r"percentiles=\(1, 101\): expected two of 0 to 100"),
+        ({"percentiles": (5,)}, r"percentiles=\(5,\): expected two, the lower first"),
+        ({"ages": (60, 50)}, r"ages=\(60, 50\): expected two, the lower first"),
+        ({"ages": (50,)}, r"ages=\(50,\): expected two, the lower first"),
     ):
         with pytest.raises(ValueError, match=words):
             list_mri(site, **options)

@@ -11,7 +11,9 @@ import pytest
 from PIL import Image
 
 from xbl_kit.data import DataError, list_images, open_dataset
-from xbl_kit.data.readers.radiography import CLASSES, FOLDER, PAPER
+from xbl_kit.data.readers.radiography import CLASSES, PAPER
+
+FOLDER = "COVID-19_Radiography_Dataset"
 
 SITES = (
     "https://github.com/armiro/COVID-CXNet/tree/master",
@@ -184,6 +186,64 @@ def test_a_folder_that_is_not_there_or_another(tmp_path):
         open_dataset("radiography", tmp_path / "absent")
     with pytest.raises(DataError, match=r"COVID: no such folder \(and 3 more"):
         open_dataset("radiography", tmp_path)
+
+
+def _moved(to):
+    def move(root):
+        (root.parent / to).parent.mkdir(parents=True, exist_ok=True)
+        root.rename(root.parent / to)
+
+    return move
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _moved(f"archive/{FOLDER}"),
+        _moved("COVID 19 data"),
+        _moved(f"x/{FOLDER}/{FOLDER}"),
+        lambda root: (root / "Viral Pneumonia").rename(root / "Viral_Pneumonia"),
+        lambda root: (root / "Normal").rename(root / "NORMAL"),
+        lambda root: (root / "Lung_Opacity").rename(root / "lung opacity"),
+        lambda root: (root / "Lung_Opacity/images").rename(root / "Lung_Opacity/Images"),
+        lambda root: (root / "COVID.metadata.csv").rename(root / "covid.metadata.csv"),
+        lambda root: (root / "COVID.metadata.csv").write_text(
+            (root / "COVID.metadata.csv").read_text().replace("FILE NAME,", "FILE NAME ,")
+        ),
+        lambda root: (root / "COVID.metadata.csv").write_text(
+            "sep=;\n" + (root / "COVID.metadata.csv").read_text().replace(",", ";")
+        ),
+    ],
+)
+def test_folders_and_files_under_other_names(tmp_path, change):
+    write_radiography(tmp_path / "a")
+    change(write_radiography(tmp_path / "b"))
+    whole, moved = (list_images("radiography", tmp_path / name).rows for name in "ab")
+    for column in ("label", "site"):
+        assert moved[column].tolist() == whole[column].tolist()
+    assert all(Path(path).is_file() for path in moved["image"])
+
+
+@pytest.mark.parametrize("url", ["http://[broken", "http://[::1", "https://a]b/"])
+def test_an_address_that_is_none_stands_as_it_is(tmp_path, url):
+    file = write_radiography(tmp_path) / "COVID.metadata.csv"
+    file.write_text(file.read_text().replace(SITES[0], url))
+    assert (list_images("radiography", tmp_path).rows["site"][:3] == url).all()
+
+
+def test_two_copies_and_the_version_of_2020(tmp_path):
+    write_radiography(tmp_path / "a", decode=False)
+    write_radiography(tmp_path / "b", decode=False)
+    with pytest.raises(
+        DataError, match=r"classes are in .*a/COVID.* and in .*b/COVID.*: which are"
+    ):
+        open_dataset("radiography", tmp_path)
+    for label in ("COVID-19", "NORMAL", "Viral Pneumonia"):
+        (tmp_path / "old" / label).mkdir(parents=True)
+        (tmp_path / "old" / label / f"{label} (1).png").touch()
+    words = r"old/COVID: no such folder \(of an older version make a table, .*table\) \(and 1 more"
+    with pytest.raises(DataError, match=words):
+        open_dataset("radiography", tmp_path / "old")
 
 
 def test_what_systems_and_people_leave_is_passed_over(tmp_path):

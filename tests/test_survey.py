@@ -11,7 +11,7 @@ from PIL import Image
 from test_table import _rows, _write
 
 from xbl_kit.cli import main
-from xbl_kit.data import describe, open_dataset
+from xbl_kit.data import bias, describe, open_dataset, properties
 from xbl_kit.data.dataset import table_of
 from xbl_kit.run import check_data, describe_data
 
@@ -22,7 +22,7 @@ def _table(**columns):
 
 def test_cramers_v_and_nats_of_a_two_by_two_table_by_hand():
     label, sex = "a" * 50 + "b" * 50, "f" * 40 + "m" * 10 + "f" * 20 + "m" * 30
-    found = describe.bias_table(_table(label=label, sex=sex), "label").loc["sex"]
+    found = bias.bias_table(_table(label=label, sex=sex), "label").loc["sex"]
     chi = (40 * 30 - 10 * 20) ** 2 * 100 / (50 * 50 * 60 * 40)
     assert found["Cramer's V"] == pytest.approx(math.sqrt(chi / 100))
     joint = {"af": 0.4, "am": 0.1, "bf": 0.2, "bm": 0.3}
@@ -35,7 +35,7 @@ def test_cramers_v_and_nats_of_a_two_by_two_table_by_hand():
 def test_what_is_independent_stays_below_chance_and_what_is_the_label_is_1():
     label = ["a", "b"] * 100
     rows = _table(label=label, even=["x", "x", "y", "y"] * 50, twin=label, one=["c"] * 200)
-    found = describe.bias_table(rows, "label")
+    found = bias.bias_table(rows, "label")
     assert list(found.index) == ["twin", "even"], "sorted; a column of one value is no column"
     assert found.loc["twin", "Cramer's V"] == found.loc["twin", "share of label"] == 1
     assert found.loc["even", "Cramer's V"] == 0 < found.loc["even", "V by chance"]
@@ -50,11 +50,13 @@ def test_unknown_cells_counter_rows_reserved_columns_and_free_text_are_left_out(
         remark=[f"text {i}" for i in range(60)],
         age=[*range(20), *range(60, 100)],
     )
-    found = describe.bias_table(rows, "label")
-    assert set(found.index) == {"sex", "age"}
+    found = bias.bias_table(rows, "label")
+    assert set(found.index) == {"sex", "sex known", "age"}
+    said = describe.notes(rows, "label", found)
+    assert said[0] == "remark: left out, 40 values, 10 at most make groups" and len(said) == 1
     assert found.loc["sex", "Cramer's V"] == 1 and found.loc["sex", "unknown"] == 2
     assert found.loc["age", "levels"] == 4 and found.loc["age", "Cramer's V"] == 1
-    shares = describe.shares(rows, "label", ["sex", "age"])
+    shares = bias.shares(rows, "label", ["sex", "age"])
     assert shares["sex"].loc["b", "m"] == 1 and shares["age"].sum(axis=1).tolist() == [1, 1]
 
 
@@ -86,12 +88,9 @@ def test_a_data_set_is_described_and_gets_a_card(tmp_path):
     assert card.startswith("# Data card: mine") and "`label`: ill, well" in card
     assert "| ill | 3 | 3 | 3 | 0 |" in card and "| sex | " in card
     assert (tmp_path / "out/bias.png").read_bytes().startswith(b"\x89PNG")
-    assert describe_data("table", tmp_path / "mine", target="sex").counts.index.tolist() == [
-        "",
-        "F",
-        "M",
-        "a|b",
-    ]
+    other = describe_data("table", tmp_path / "mine", target="sex")
+    assert other.counts.index.tolist() == ["", "F", "M", "a|b"]
+    assert "1 faults in the table" in other.notes[-1] and "sex is ''" in other.notes[-1]
 
 
 def test_a_card_that_was_filled_in_is_kept(tmp_path):
@@ -124,8 +123,8 @@ def test_the_size_of_the_pictures_can_be_the_bias(tmp_path):
 def test_a_table_with_nothing_but_images_and_labels_is_described(tmp_path):
     rows = [{"image": row["image"], "label": row["label"]} for row in _rows()]
     found = describe_data("table", _write(tmp_path, rows), out=tmp_path / "out")
-    assert found.bias.empty and not (tmp_path / "out/bias.png").exists()
-    assert "No column" in (tmp_path / "out/data-card.md").read_text()
+    assert all(name.startswith("(") for name in found.bias.index), "what files tell by themselves"
+    assert "(brightness)" in (tmp_path / "out/data-card.md").read_text()
 
 
 def test_phantoms_are_described_too(capsys, tmp_path, monkeypatch):
@@ -181,3 +180,169 @@ def test_faulty_rows_are_left_out_when_asked_and_counted(tmp_path):
         data = open_dataset("table", root, size=8, skip_faulty=True)
     assert len(data) == 5 and data.images[:, 3, 3].tolist() == [0, 40, 80, 160, 200]
     assert np.array_equal(data.label, [0, 1, 0, 0, 1])
+
+
+@pytest.mark.parametrize(
+    ("known", "beyond"),
+    [
+        (("x" * 46 + " " * 29, " " * 45), True),
+        (("x" * 40, " " * 80), True),
+        (("x ", "x ") * 30, False),
+    ],
+)
+def test_whether_a_thing_is_known_can_tell_the_label(known, beyond):
+    half = len(known) // 2
+    ill, well = "".join(known[:half]), "".join(known[half:])
+    sex = [("F", "M")[i % 2] if mark == "x" else "" for i, mark in enumerate(ill + well)]
+    rows = _table(label=["healthy"] * len(ill) + ["ill"] * len(well), sex=sex)
+    found = bias.bias_table(rows, "label")
+    v, chance = found.loc["sex known", ["Cramer's V", "V by chance"]]
+    assert (v > chance) == beyond
+    told = [line for line in describe.notes(rows, "label", found) if "whether it is known" in line]
+    assert told == ["beyond chance the label goes with whether it is known: sex known"] * beyond
+
+
+@pytest.mark.parametrize(
+    ("ages", "words"),
+    [
+        (
+            [*range(28), *["1-5"] * 12],
+            "12 of 40 values are no numbers, such as '1-5', and levels of",
+        ),
+        ([*range(39), "80+"], "1 of 40 values are no numbers, such as '80+'"),
+        ([f"{i} y" for i in range(40)], "left out, 40 values, 10 at most make groups"),
+        ([""] * 40, "left out, nothing is known"),
+        ([7] * 39 + [""], "left out, the same in all rows"),
+    ],
+)
+def test_columns_that_are_not_as_they_seem_are_told(ages, words):
+    rows = _table(label=["a", "b"] * 20, age=ages)
+    (note,) = [
+        n for n in describe.notes(rows, "label", bias.bias_table(rows, "label")) if ": " in n
+    ]
+    assert note.startswith(f"age: {words}")
+
+
+@pytest.mark.parametrize("most", [0, 1, 100])
+def test_equal_numbers_are_in_one_group_whatever_their_order(most):
+    ties = [0] * 60 + [100] * 60 if most == 100 else [0] * 80 + [most] * 20 + [*range(2, 22)]
+    column, levels = _table(n=ties)["n"], bias.as_levels(_table(n=ties)["n"])[0]
+    assert (levels.groupby(column).nunique() == 1).all() and levels.nunique() > 1
+
+
+def test_patients_are_shuffled_whole():
+    patients = pd.Series(list("aaabbcdddd"))
+    label = np.array([0, 0, 0, 1, 1, 0, 1, 2, 1, 2])
+    own = [{0}, {1}, {0, 1}, {1, 2}]  # the labels of a, b, c and d
+    seen = set()
+    for chance in bias.shuffled(label, patients, np.random.default_rng(0)):
+        for patient in "abcd":
+            got = set(chance[patients == patient].tolist())
+            assert any(got <= whole for whole in own), "no patient has labels of two others"
+        seen.add(tuple(chance))
+    assert len(seen) > 10
+    alone = bias.shuffled(label, pd.Series(range(10)), np.random.default_rng(0))
+    assert all(sorted(chance) == sorted(label) for chance in alone)
+
+
+def test_repeated_pictures_of_few_patients_raise_what_chance_gives():
+    label = ["a"] * 60 + ["b"] * 60
+    room = ["x"] * 30 + ["y"] * 60 + ["x"] * 30
+    alone = bias.bias_table(_table(label=label, room=room), "label").loc["room"]
+    few = _table(label=label, room=room, patient=[i // 30 for i in range(120)])
+    assert bias.bias_table(few, "label").loc["room", "V by chance"] > 3 * alone["V by chance"]
+
+
+BASE = np.random.default_rng(0).integers(90, 160, (64, 64)).astype(np.uint8)
+
+
+def _framed(picture):
+    return np.pad(picture[8:-8, 8:-8], 8)
+
+
+def _smooth(picture):
+    return np.asarray(Image.fromarray(picture).resize((16, 16)).resize((64, 64), Image.BICUBIC))
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("(brightness)", lambda picture: picture + 40),
+        ("(contrast)", lambda picture: (picture.astype(int) - 125) // 3 + 125),
+        ("(sharpness)", _smooth),
+        ("(noise)", _smooth),
+        ("(border)", _framed),
+    ],
+)
+def test_each_property_of_pixels_is_found_by_name(tmp_path, name, change):
+    (tmp_path / "images").mkdir()
+    generator, lines = np.random.default_rng(1), ["image,label"]
+    for i in range(40):
+        picture = (BASE + generator.integers(0, 6, BASE.shape)).astype(np.uint8)
+        picture = change(picture).astype(np.uint8) if i % 2 else picture
+        Image.fromarray(picture).save(tmp_path / f"images/{i}.png")
+        lines.append(f"images/{i}.png,{'ab'[i % 2]}")
+    (tmp_path / "metadata.csv").write_text("\n".join(lines))
+    found = describe_data("table", tmp_path)
+    assert found.bias.loc[name, "Cramer's V"] > 0.9 > 0.6 > found.bias.loc[name, "V by chance"]
+    assert name in found.notes[-1] and found.notes[-1].startswith("beyond chance")
+    ends = found.pictures[name.strip("()")]
+    assert ends["a"] != pytest.approx(ends["b"], rel=0.05)
+
+
+def test_properties_of_pixels_by_hand():
+    flat = np.full((10, 10), 100, np.uint8)
+    found = properties.pixel_properties(flat)
+    assert found["(brightness)"] == 100 and found["(contrast)"] == found["(noise)"] == 0
+    assert properties.pixel_properties(flat * 0)["(border)"] == 1 and found["(border)"] == 0
+    framed = np.pad(flat, ((2, 0), (0, 10)))
+    assert properties.pixel_properties(framed)["(border)"] == pytest.approx(1 - 100 / 240)
+    noisy = 120 + np.random.default_rng(0).normal(0, 5, (200, 200))
+    assert properties.pixel_properties(noisy.astype(np.uint8))["(noise)"] == pytest.approx(
+        5, rel=0.05
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "trait", "value"),
+    [("L", "(mode)", "L"), ("RGB", "(mode)", "RGB"), ("1", "(mode)", "1"), ("L", "(aspect)", 2.0)],
+)
+def test_traits_of_files(tmp_path, kind, trait, value):
+    file = tmp_path / "a.PNG"
+    Image.new(kind, (20, 10)).save(file)
+    found = properties.file_traits(file)
+    assert (
+        found[trait] == value and found["(file type)"] == ".png" and found["(pixels)"] == "20 x 10"
+    )
+    assert found["(bytes)"] == file.stat().st_size
+    file.write_bytes(b"no picture")
+    assert set(properties.file_traits(file)) == {"(file type)", "(bytes)"}
+
+
+def test_a_picture_that_cannot_be_read_is_passed_over(tmp_path):
+    root = _write(tmp_path)
+    (root / "images/2.png").write_bytes(b"no picture")
+    found = describe_data("table", root)
+    assert found.bias.loc["(brightness)", "unknown"] == 1
+
+
+def test_the_command_gives_json(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert (
+        main(
+            ["data", "describe", "--data", "table", "--root", str(_write(tmp_path / "a")), "--json"]
+        )
+        == 0
+    )
+    found = json.loads(capsys.readouterr().out)
+    assert set(found) == {"counts", "bias", "pictures", "leaks", "notes"}
+    assert found["counts"]["ill"]["images"] == 3 and found["bias"]["(brightness)"]["levels"] > 1
+
+
+def test_the_sites_of_the_real_chest_x_rays_are_told_by_their_pixels(cxr):
+    found = describe_data("table", cxr, target="site")
+    told = "(sharpness) (noise) (brightness) (contrast) (border) (bytes)".split()
+    beyond = found.bias["Cramer's V"] > found.bias["V by chance"]
+    assert beyond[told].all() and all(name in " ".join(found.notes) for name in told)
+    assert "330 of 1137 values are no numbers, such as '1-5'" in " ".join(found.notes)
+    assert beyond["sex known"] and beyond["age known"]

@@ -133,8 +133,8 @@ def test_a_fault_in_the_table_is_one_line(tmp_path, rows, message):
 
 def test_split_values_are_checked(tmp_path):
     rows = [row | {"split": "train"} for row in _rows()]
-    rows[3]["split"] = "valid"
-    with pytest.raises(DataError, match="line 5: split is 'valid', expected one of train, val"):
+    rows[3]["split"] = "first"
+    with pytest.raises(DataError, match="line 5: split is 'first', expected one of train, val"):
         open_dataset("table", _write(tmp_path, rows), size=8)
 
 

@@ -1,7 +1,6 @@
 """The `xbl-kit` command: argument parsing only."""
 
 import argparse
-import ast
 import json
 import sys
 import warnings
@@ -11,7 +10,8 @@ from pathlib import Path
 from xbl_kit import __version__
 
 # What experiments set themselves, not to be given by --option.
-TAKEN = {"size": "the size is set by the experiment", "confounders": "use --confounders"}
+TAKEN = {name: f"use --{name}" for name in ("root", "target", "labels", "confounders", "out")}
+TAKEN |= {"size": "the size is set by the experiment", "kind": "use --data"}
 # As in `xbl_kit.data`, which is not imported here: torch takes seconds and `--help` should not.
 LISTED = ("table", "radiography", "chexpert", "mri")
 ALL = ("phantom", "morphomnist", *LISTED)
@@ -65,13 +65,14 @@ def _tell(out: Path, as_json: bool, *tables) -> int:
 
 
 def _check(options: dict, as_json: bool) -> int:
+    from xbl_kit.data.faults import grouped
     from xbl_kit.run import check_data
 
     faults = check_data(options.pop("data"), **options.pop("reading"), **options)
     if as_json:
         print(json.dumps([fault._asdict() for fault in faults], indent=1))
     else:
-        print(*faults, sep="\n", end="\n" * bool(faults))
+        print(*(line + "\n" for line in grouped(faults)), sep="", end="")
         plural = "s" * (len(faults) > 1)
         print(f"{options.get('root')}: {len(faults) or 'no'} fault{plural} found")
     return 1 if faults else 0
@@ -82,9 +83,13 @@ def _describe(options: dict, as_json: bool) -> int:
 
     out = options["out"] = options["out"] or Path("build") / f"describe-{options['data']}"
     found = describe_data(options.pop("data"), **options.pop("reading"), **options)
-    for table in (found.counts, found.bias):
-        print(table.to_string(float_format="{:.2f}".format), end="\n\n")
-    print(*found.leaks, sep="\n")
+    if as_json:
+        print(json.dumps(found.record, indent=1))
+        return 0
+    for table in (found.counts, found.bias, found.pictures):
+        if len(table.columns):
+            print(table.to_string(float_format="{:.2f}".format), end="\n\n")
+    print(*found.notes, *found.leaks, sep="\n")
     print(f"\ndata card and figure: {out}")
     return 0
 
@@ -121,22 +126,13 @@ def _region(text: str) -> str | tuple[float, ...]:
     return tuple(float(part) for part in text.split(",")) if "," in text else text
 
 
-def _option(text: str) -> tuple[str, object]:
+def _option(text: str) -> tuple[str, str]:
     key, equals, value = text.partition("=")
     if not (key and equals):
         raise ValueError
     if key in TAKEN:
         raise argparse.ArgumentTypeError(f"{text!r}: {TAKEN[key]}")
-    values = [_value(part) for part in value.split(",")]
-    return key, values if len(values) > 1 else values[0]
-
-
-def _value(text: str) -> object:
-    """A number or truth value where it reads as one, else the text."""
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return {"true": True, "false": False}.get(text.lower(), text)
+    return key, value  # of what type it is the option knows: `data.options`
 
 
 def _flag(text: str, metavar: str | None = None, **options) -> dict:
@@ -178,7 +174,8 @@ FLAGS = {
     "json": _flag("print JSON instead of tables", action="store_true"),
 }
 READING = ("root", "target", "option")
-TRAINING = (*READING, "labels", "skip-faulty", "confounders", "backbone", "weights")
+LOOKING = (*READING, "labels", "confounders")
+TRAINING = (*LOOKING, "skip-faulty", "backbone", "weights")
 ENDING = ("out", "resume", "device", "json")
 GIVEN = ("images", "draws", "unlabelled", "biased", "controls")
 
@@ -199,8 +196,8 @@ def _parser() -> argparse.ArgumentParser:
         (experiments, "exbl", EXBL, _reproduce, drawn, (*TRAINING, "models", *exbl, *ENDING)),
         (experiments, "mimm-x", MIMM, _reproduce, ALL, (*TRAINING, "models", *mimm, *ENDING)),
         (commands, "compare", COMPARE, _compare, drawn, (*TRAINING, *compared, *ENDING)),
-        (looks, "check", CHECK, _check, LISTED, (*READING, "json")),
-        (looks, "describe", DESCRIBE, _describe, ALL, (*READING, "out")),
+        (looks, "check", CHECK, _check, LISTED, (*LOOKING, "json")),
+        (looks, "describe", DESCRIBE, _describe, ALL, (*LOOKING, "out", "json")),
     ):
         command = within.add_parser(name, help=text, argument_default=argparse.SUPPRESS)
         command.set_defaults(act=act)

@@ -1,6 +1,8 @@
 """What is measured: is it right, for whom, where did it look, and what do its features hold."""
 
+import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -39,11 +41,14 @@ def group_accuracy(
 ) -> dict[str, dict]:
     """Number and accuracy of every group "class/level/..." that is there, sorted by name.
 
-    An image whose level of a factor is not known (-1) is listed under level "unknown".
+    An image whose level of a factor is not known (-1) is listed under level "unknown". In the name
+    of a class or level / and \\ get a \\ before them, and so does a level called unknown: no two
+    groups have one name.
     """
-    columns = [[classes[i] for i in label.tolist()]]
+    escaped = partial(re.sub, r"(?=[/\\]|^unknown$)", r"\\")
+    columns = [[escaped(classes[i]) for i in label.tolist()]]
     for factor, level in confounders.items():
-        names = [*levels[factor], "unknown"]  # which is where -1 points
+        names = [*map(escaped, levels[factor]), "unknown"]  # which is where -1 points
         columns.append([names[i] for i in level.tolist()])
     right = pd.Series((prediction == label).tolist(), map("/".join, zip(*columns, strict=True)))
     groups = right.groupby(level=0).agg(["size", "mean"])

@@ -3,22 +3,25 @@
 import errno
 import os
 import re
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from difflib import SequenceMatcher
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Bool, UInt8
 from scipy.fft import dctn
 
 from xbl_kit.data.cache import Planes, conflict, decode, in_parallel, likeness, picture_faults
 from xbl_kit.data.faults import Fault
 from xbl_kit.data.manifest import OLDEST, Manifest
+from xbl_kit.data.spelling import key, missing, plain
 
 ALLOWED = {"split": ("train", "val", "test"), "counter": ("0", "1")}
-NOT_A_VALUE = ("", "nan", "null", "n/a", "#n/a", "<na>")
 OF_A_PATIENT = ("split", "sex", "gender")  # columns with one value a patient
+LINKS = "--option links="
 AGE = r"^[<>]?(\d+\.?\d*)(?:-(\d+\.?\d*)|\+)?$"  # 30, 30.5, 1-5, 80+, <5
 SIMILAR = 0.8  # of the letters of a mistyped word are those of the right one
 WORD = re.compile(r"[^\W\d_]{4,}")  # long enough to tell a slip from another word
@@ -47,28 +50,34 @@ def check(manifest: Manifest) -> list[Fault]:
 def file_faults(manifest: Manifest) -> list[Fault]:
     """Files that are not there, not below a root, or that hold nothing; none is opened."""
     files, roots = manifest.files().to_dict("list"), [root.resolve() for root in manifest.roots]
+    outside: list[str] = []
 
     def find(row: int) -> list[Fault]:
-        found = [(name, _of_no_use(paths[row], roots)) for name, paths in files.items()]
+        found = [(name, _of_no_use(paths[row], roots, outside)) for name, paths in files.items()]
         return [manifest.fault(f"{name} {what}", row) for name, what in found if what]
 
-    return [fault for each in in_parallel(find, len(manifest), "finding files") for fault in each]
+    faults = [fault for each in in_parallel(find, len(manifest), "finding files") for fault in each]
+    folder = re.sub("(annex/objects)/.*", r"\1", os.path.commonpath(outside)) if outside else ""
+    return [fault._replace(what=fault.what.replace(LINKS, f"{LINKS}{folder}")) for fault in faults]
 
 
-def _of_no_use(path: str, roots: list[Path]) -> str:
-    """Why there is no file to be read at `path`, "" where there is one."""
+def _of_no_use(path: str, roots: list[Path], outside: list[str]) -> str:
+    """Why there is no file to be read at `path`, "" where there is one; where it is `outside`."""
     if not path:
-        return "is '', expected a path"
+        return "is '', expected a path in every row, or no such column"
     try:
         real = Path(os.path.realpath(path, strict=True))
         if not any(real.is_relative_to(root) for root in roots):
-            return f"{path}: leads out of {roots[0]}"
+            outside.append(str(real.parent))
+            return f"{path}: leads out of {roots[0]}; if it may, {LINKS}"
         if not real.is_file():
             return f"{path}: not a file"
         if not os.access(real, os.R_OK):
             return f"{path}: cannot be read ({os.strerror(errno.EACCES)})"
         return "" if real.stat().st_size else f"{path}: empty file"
     except OSError as error:
+        if os.path.islink(path) and "annex/objects" in str(Path(path).readlink()):  # noqa: PTH114
+            return f"{path}: not fetched yet, only its link is here (`datalad get` fetches it)"
         slashes = ", folders are separated by /" if "\\" in path else ""
         known = {errno.ENOENT: f"no such file{slashes}", errno.ELOOP: "a loop of links"}
         return f"{path}: {known.get(error.errno, f'cannot be read ({error.strerror})')}"
@@ -83,33 +92,35 @@ def row_faults(manifest: Manifest) -> list[Fault]:
 
 def _values(manifest: Manifest) -> Iterator[tuple[int, str]]:
     """Empty or unknown values, one fault a row and column."""
-    expected = {manifest.target: "a value", "patient": "a value"}
-    expected |= {column: f"one of {', '.join(allowed)}" for column, allowed in ALLOWED.items()}
-    for column, what in (expected | dict.fromkeys(manifest.factors, "a value or nothing")).items():
+    named = "a value; if it is a class, name it among the labels"
+    columns = {manifest.target: named, "patient": "a value; without the column each row is its own"}
+    for column, expected in columns.items():
+        values = manifest.rows.get(column, pd.Series(dtype=str))
+        for row in np.flatnonzero(values.isin(missing(values) - {*manifest.labels})).tolist():
+            value = values.iloc[row]
+            yield row, f"{column} is {value!r}, expected {expected if value else 'a value'}"
+    apart = manifest.rows.get("counter", pd.Series("", manifest.rows.index)) == "1"
+    for column, allowed in ALLOWED.items():
         for row, value in enumerate(manifest.rows.get(column, ())):
-            if not _known(column, value) and (value or column in expected):
-                yield row, f"{column} is {value!r}, expected {what}"
-            elif value != value.strip() and column in expected:
-                yield row, f"{column} is {value!r}, expected no spaces around it"
-
-
-def _known(column: str, value: str) -> bool:
-    return value in ALLOWED[column] if column in ALLOWED else value.lower() not in NOT_A_VALUE
+            if value not in allowed and (value or not apart.iloc[row]):  # in no split
+                yield row, f"{column} is {value!r}, expected one of {', '.join(allowed)}"
 
 
 def _spellings(manifest: Manifest) -> Iterator[tuple[int, str]]:
     """One name in two spellings: the rarer one is at fault."""
     for column in (manifest.target, *manifest.factors):
-        counts = Counter(filter(str.strip, manifest.rows[column]))
-        usual = {_letters(value): value for value, _ in reversed(counts.most_common())}
-        for row, value in enumerate(manifest.rows[column]):
-            right = usual.get(_letters(value), value)
-            if right != value and value == value.strip():
-                yield row, f"{column} is {value!r}, in {counts[right]} other rows {right!r}"
-
-
-def _letters(value: str) -> str:
-    return re.sub(r"[\s_]+", "", value).casefold()
+        values = manifest.rows[column]
+        counts = Counter(values[~values.isin(missing(values))])
+        rank = {value: (plain(value) == value.casefold(), n) for value, n in counts.items()}
+        usual = {key(value): value for value in sorted(reversed(rank), key=rank.get)}
+        for wrong in [value for value in counts if usual[key(value)] != value]:
+            right = usual[key(wrong)]
+            line = manifest.other(int((values == right).argmax()), beside=0)
+            where = f"in {counts[right]} other rows {right!r} (first in {line})"
+            yield from (
+                (row, f"{column} is {wrong!r}, {where}: write them alike")
+                for row in np.flatnonzero(values == wrong).tolist()
+            )
 
 
 def _slips(manifest: Manifest) -> Iterator[tuple[int, str]]:
@@ -153,13 +164,15 @@ def _patients(manifest: Manifest) -> Iterator[tuple[int, str]]:
     """Patients in two splits, or of two sexes; rows that differ from the first are at fault."""
     rows = manifest.rows
     for column in (name for name in rows if name.casefold() in OF_A_PATIENT and "patient" in rows):
+        sound = ~rows["patient"].isin(missing(rows["patient"])) & (rows[column] != "")
+        sound &= rows[column].isin(ALLOWED.get(column, rows[column]))
         first: dict[str, tuple[int, str]] = {}
-        for row, (patient, value) in enumerate(zip(rows["patient"], rows[column], strict=True)):
-            if _known("patient", patient) and _known(column, value):
-                other, known = first.setdefault(patient, (row, value))
-                if value != known:
-                    what = f"patient {patient!r} has {column} {value!r}, yet {known!r} in "
-                    yield row, what + manifest.other(other, beside=row)
+        both = rows.loc[sound.to_numpy(), ["patient", column]].to_numpy()
+        for row, (patient, value) in zip(np.flatnonzero(sound).tolist(), both, strict=True):
+            other, known = first.setdefault(patient, (row, value))
+            if value != known and key(value) != key(known):
+                what = f"patient {patient!r} has {column} {value!r}, yet {known!r} in "
+                yield row, what + manifest.other(other, beside=row)
 
 
 def _lacking(manifest: Manifest, bad: set[int | None]) -> Iterator[str]:
@@ -168,10 +181,17 @@ def _lacking(manifest: Manifest, bad: set[int | None]) -> Iterator[str]:
     classes = sorted(set(rows[manifest.target]))
     if len(classes) == 1 and not manifest.labels:
         yield f"{manifest.target} is {classes[0]!r} in every row, expected 2 or more values"
-    for split in ALLOWED["split"] if "split" in rows else ():
-        found = set(rows[manifest.target][rows["split"] == split])
-        if found and (lacking := sorted(set(classes) - found)):
+    found = rows.groupby("split")[manifest.target].agg(set) if "split" in rows else {}
+    for split in ALLOWED["split"]:
+        if split in found and (lacking := sorted({*classes} - found[split])):
             yield f"split {split!r} has no row with {manifest.target} {lacking[0]!r}"
+    absent = [split for split in ALLOWED["split"] if len(found) and split not in found]
+    if absent == ["val"]:
+        what = "no row of split 'val'; experiments take it from train, by patient"
+        warnings.warn(f"{manifest.roots[0]}: {what}", stacklevel=4)
+    elif absent:
+        what = "without a column 'split' the kit draws its own, by patient"
+        yield f"no row of split {absent[-1]!r}, expected train, test and perhaps val; {what}"
 
 
 def _look(frames: UInt8[np.ndarray, "frames size size"]) -> Bool[np.ndarray, " bits"]:

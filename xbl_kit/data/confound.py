@@ -146,17 +146,27 @@ def split_patients(data: Dataset, fractions: Mapping[str, float], *, seed: int =
     """Rows by split, no patient in two, each with about the same mix of labels.
 
     `fractions` are rounded to tenths. Rows marked `counter` are in no split, and neither are
-    further images of their patients. Where the data come with a split, that one is taken.
+    further images of their patients. Where the data come with a split, that one is taken; where
+    that has no "val", it is taken from "train".
 
     Raises ValueError where a label has fewer patients than there are splits, or where a patient
     stands in two given splits.
     """
-    from sklearn.model_selection import StratifiedGroupKFold  # takes half a second
-
     counter = torch.zeros(len(data), dtype=torch.bool) if data.counter is None else data.counter
     rows = (~torch.isin(data.patient, data.patient[counter])).nonzero()[:, 0]
-    if data.split is not None and any(data.split):
-        return _given_splits(data, rows, list(fractions))
+    if data.split is None or not any(data.split):
+        return _drawn_splits(data, rows, fractions, seed)
+    given = {name: rows[torch.from_numpy(data.split[rows.numpy()] == name)] for name in fractions}
+    if "val" in given and not len(given["val"]):
+        parts = {name: fractions[name] for name in ("train", "val")}
+        share = {name: part / sum(parts.values()) for name, part in parts.items()}
+        given |= _drawn_splits(data, given["train"], share, seed)
+    return _sound_splits(data, given)
+
+
+def _drawn_splits(data: Dataset, rows: Rows, fractions: Mapping[str, float], seed: int) -> Splits:
+    from sklearn.model_selection import StratifiedGroupKFold  # takes half a second
+
     for number, name in enumerate(data.classes):
         n = len(data.patient[rows][data.label[rows] == number].unique())
         if n < len(fractions):
@@ -172,9 +182,9 @@ def split_patients(data: Dataset, fractions: Mapping[str, float], *, seed: int =
     return {name: rows[torch.from_numpy(part == i)] for i, name in enumerate(fractions)}
 
 
-def _given_splits(data: Dataset, rows: Rows, names: list[str]) -> Splits:
-    splits = {name: rows[torch.from_numpy(data.split[rows.numpy()] == name)] for name in names}
-    for one, other in combinations(names, 2):
+def _sound_splits(data: Dataset, splits: Splits) -> Splits:
+    """The given splits, but ValueError for a patient in two, or a label that is not in each."""
+    for one, other in combinations(splits, 2):
         if len(both := np.intersect1d(data.patient[splits[one]], data.patient[splits[other]])):
             found = f"has images in {one} and in {other} ({len(both)} patients do)"
             raise ValueError(

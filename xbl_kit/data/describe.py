@@ -1,27 +1,20 @@
 """What a data set tells of itself before training: counts, biases beside chance, what leaks."""
 
-from collections.abc import Iterable
-from itertools import chain
+import json
 from pathlib import Path
 from platform import python_version
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
-from scipy.stats.contingency import association
-from sklearn.metrics import mutual_info_score
 
 from xbl_kit import __version__, plots
+from xbl_kit.data.bias import as_levels, bias_table, shares, trained_on
+from xbl_kit.data.check import row_faults
 from xbl_kit.data.dataset import table_of
-from xbl_kit.data.faults import DataError
-from xbl_kit.data.manifest import MOST_LEVELS, RESERVED, Manifest
 from xbl_kit.data.open import LISTED, Root, list_images, open_dataset
-from xbl_kit.data.picture import picture_size
+from xbl_kit.data.properties import SIDE, with_properties
 from xbl_kit.storage import write_beside
 
-PERMUTATIONS = 200
-QUARTERS = ("lowest quarter", "second", "third", "highest quarter")
-BIAS = ("levels", "unknown", "Cramer's V", "V by chance", "nats", "share of label")
 SHOWN = 6  # columns in the figure
 CARD = """# Data card: {name}
 
@@ -41,12 +34,20 @@ CARD = """# Data card: {name}
 
 Cramer's V is 0 where a column tells nothing of the label and 1 where either tells the other; "V by
 chance" is what 95 of 100 shuffled labels stay below. "share of label" is how much of the label's
-entropy the column gives away. Images marked as a counter-group are left out here. Columns in
-brackets were read from the files.
+entropy the column gives away. Images marked as a counter-group are left out here, and patients
+are shuffled whole. Columns in brackets were read from the files; "age known" is whether an age is.
 
 {bias}
 
 {figure}
+
+{notes}
+
+## Pictures
+
+Medians by label, of pictures made {side} px square: what differs here can tell a model the label.
+
+{pictures}
 
 ## Leakage
 
@@ -55,33 +56,48 @@ brackets were read from the files.
 
 
 class Survey(NamedTuple):
-    """What `describe_data` found: tables, sentences on leakage, and P(level | label) by column."""
+    """What `describe_data` found: tables, sentences on leakage and on columns, and P(level | label)
+    by column."""
 
     counts: pd.DataFrame
     bias: pd.DataFrame
+    pictures: pd.DataFrame
     leaks: list[str]
+    notes: list[str]
     shares: dict[str, pd.DataFrame]
+
+    @property
+    def record(self) -> dict:
+        """All but the shares as JSON has them."""
+        found, tables = self._asdict(), ("counts", "bias", "pictures")
+        told = {name: found[name] for name in ("leaks", "notes")}
+        return {name: json.loads(found[name].to_json(orient="index")) for name in tables} | told
 
 
 def describe_data(
     kind: str, root: Root = None, *, target: str = "label", out: str | Path | None = None, **options
 ) -> Survey:
-    """Counts, a bias table and leakage of a data set; no picture is decoded, but for those drawn.
+    """Counts, a bias table, leakage and what pictures and files tell of a data set.
 
     `options` are those of `list_images`, or of data that are made. `out` gets bias.png and
     data-card.md, beside those that are there and say something else. Raises what `open_dataset`
     raises.
     """
+    faults = []
     if kind in LISTED:
         manifest = list_images(kind, root, target=target, **options)
-        name, rows = manifest.roots[0].name, with_pictures(manifest)
+        name, rows, faults = manifest.roots[0].name, with_properties(manifest), row_faults(manifest)
     else:
         name, rows = kind, table_of(open_dataset(kind, root, **options))
         if target not in rows:
             raise ValueError(f"data {kind!r} have no column {target!r}, but {', '.join(rows)}")
     bias = bias_table(rows, target)
     drawn = shares(rows, target, bias.index[:SHOWN])
-    found = Survey(counts(rows, target), bias, leaks(rows, target), drawn)
+    said = notes(rows, target, bias)
+    if faults:
+        said.append(f"{len(faults)} faults in the table, see `data check`; the first: {faults[0]}")
+    tables = counts(rows, target), bias, medians(rows, target)
+    found = Survey(*tables, leaks(rows, target), said, drawn)
     if out:
         path = Path(out) / "bias.png"
         figure = write_beside(path, plots.png(plots.share_maps(drawn))).name if drawn else ""
@@ -102,6 +118,9 @@ def data_card(found: Survey, *, name: str, target: str, figure: str = "") -> str
         counts=markdown(found.counts),
         bias=markdown(found.bias) if len(found.bias) else "No column can be held against it.",
         figure=figure,
+        notes="\n".join(f"- {sentence}" for sentence in found.notes),
+        side=SIDE,
+        pictures=markdown(found.pictures) if len(found.pictures.columns) else "Not measured.",
         leaks="\n".join(f"- {sentence}" for sentence in found.leaks),
     )
 
@@ -112,21 +131,6 @@ def markdown(table: pd.DataFrame) -> str:
     lines = [["", *text.columns], ["---"] * (1 + len(text.columns)), *text.reset_index().to_numpy()]
     cells = [[str(cell).replace("|", "\\|") for cell in line] for line in lines]
     return "\n".join(f"| {' | '.join(line)} |" for line in cells)
-
-
-def with_pictures(manifest: Manifest) -> pd.DataFrame:
-    """The rows, with kind of file and size in pixels of each image: these can tell the label."""
-
-    def pixels(path: Path) -> str:
-        try:
-            return "{} x {}".format(*picture_size(path))
-        except (OSError, DataError):
-            return ""
-
-    rows = manifest.rows.reset_index(drop=True)
-    paths = rows["image"].map(Path)
-    kinds = paths.map(lambda path: path.suffix.lower())
-    return rows.assign(**{"(file type)": kinds, "(pixels)": paths.map(pixels)})
 
 
 def counts(rows: pd.DataFrame, target: str) -> pd.DataFrame:
@@ -140,53 +144,24 @@ def counts(rows: pd.DataFrame, target: str) -> pd.DataFrame:
     return found
 
 
-def examined(rows: pd.DataFrame, target: str) -> dict[str, pd.Series]:
-    """The columns that can be held against the label, each of the images where both are known.
-
-    Numbers of many values are in quarters. Left out are columns of one value, text of more than
-    10, and images marked `counter`, which nothing is trained on.
-    """
-    rows = rows[(rows[target] != "") & (rows.get("counter", "") != "1")]
-    found = {}
-    for name in rows.columns.difference([*RESERVED, target], sort=False):
-        column = rows[name][rows[name] != ""]
-        number = pd.to_numeric(column, errors="coerce")
-        if column.nunique() > MOST_LEVELS and number.notna().all():
-            column = pd.qcut(number.rank(method="first"), 4, labels=QUARTERS).astype(str)
-        if 1 < column.nunique() <= MOST_LEVELS:
-            found[name] = column
+def notes(rows: pd.DataFrame, target: str, bias: pd.DataFrame) -> list[str]:
+    """Which columns are not as they seem or are left out, and what of the pictures tells the label
+    by the `bias_table`, a sentence each."""
+    said = {name: as_levels(column)[1] for name, column in trained_on(rows, target).items()}
+    found = [f"{name}: {what}" for name, what in said.items() if what and not name.startswith("(")]
+    beyond = bias.index[bias["Cramer's V"] > bias["V by chance"]]
+    for part, what in (("(", "the pictures' "), ("", "whether it is known: ")):
+        those = [n for n in beyond if (n[0] == part if part else n.endswith(" known"))]
+        if those:
+            found.append(f"beyond chance the label goes with {what}{', '.join(those)}")
     return found
 
 
-def bias_table(rows: pd.DataFrame, target: str, *, seed: int = 0) -> pd.DataFrame:
-    """How far each column goes with the label: Cramer's V (0 to 1) and mutual information (nats).
-
-    Both are above 0 by chance alone; "V by chance" is the 95th percentile over permuted labels.
-    "share of label" is the mutual information over the label's entropy: 1 gives the label away.
-    Columns are those `examined`, the strongest first.
-    """
-    generator = np.random.default_rng(seed)
-    trained = (rows.get("counter", pd.Series("", rows.index)) != "1").sum()
-    found = {}
-    for name, column in examined(rows, target).items():
-        label, level = (pd.factorize(c)[0] for c in (rows[target][column.index], column))
-        if not label.any():
-            continue
-        k, n = label.max() + 1, level.max() + 1
-        labels = chain([label], (generator.permutation(label) for _ in range(PERMUTATIONS)))
-        cells = (np.bincount(n * each + level, minlength=k * n).reshape(k, n) for each in labels)
-        v, *null = map(association, cells)
-        nats = mutual_info_score(label, level)
-        share = nats / mutual_info_score(label, label)
-        found[name] = (n, trained - len(level), v, np.quantile(null, 0.95), nats, share)
-    table = pd.DataFrame.from_dict(found, orient="index", columns=BIAS)
-    return table.sort_values("Cramer's V", ascending=False)
-
-
-def shares(rows: pd.DataFrame, target: str, columns: Iterable[str]) -> dict[str, pd.DataFrame]:
-    """P(level | label) of each column, a row a label; see `examined`."""
-    found = examined(rows, target)
-    return {name: pd.crosstab(rows[target], found[name], normalize="index") for name in columns}
+def medians(rows: pd.DataFrame, target: str) -> pd.DataFrame:
+    """The median of what is measured of the pictures, by label; no columns for data in memory."""
+    measured = [n for n in rows if n[0] == "(" and pd.to_numeric(rows[n], errors="coerce").any()]
+    numbers = rows[measured].apply(pd.to_numeric, errors="coerce")
+    return numbers.groupby(rows[target]).median().rename(columns=lambda name: name.strip("()"))
 
 
 def leaks(rows: pd.DataFrame, target: str) -> list[str]:

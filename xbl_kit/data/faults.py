@@ -1,10 +1,14 @@
 """What is wrong with a user's data, each fault in one line."""
 
-from collections.abc import Collection, Iterable
+import re
+from collections.abc import Collection, Iterable, Sequence
 from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 SHOWN = 8  # names in one message
+ALIKE = 4  # faults of one kind are told in one line
+PLACE = re.compile(r"\S*/.*?(?=: |; |$)|\d+|'[^']*'(?= in line)")  # of a file, a line, a patient
+MEANT = "did you mean {near!r}?"
 
 
 class Fault(NamedTuple):
@@ -30,6 +34,18 @@ class DataError(ValueError):
         super().__init__(str(faults[0]) + (more if len(faults) > 1 else ""))
 
 
+def grouped(faults: Iterable[Fault]) -> list[str]:
+    """A line a fault; of four and more that differ in places alone the first, with a count."""
+    kinds: dict[str, list[Fault]] = {}
+    for fault in faults:
+        kinds.setdefault(PLACE.sub("", fault.what), []).append(fault)
+    lines = []
+    for alike in kinds.values():
+        more = f" (and {len(alike) - 1} more like it; `--json` lists all)"
+        lines += map(str, alike) if len(alike) < ALIKE else [f"{alike[0]}{more}"]
+    return lines
+
+
 def one_of(what: str, value: Any, known: Collection[object]) -> Any:
     """A setting, called `what`, as it is; ValueError for one that is none of those `known`."""
     if value not in known:
@@ -37,11 +53,17 @@ def one_of(what: str, value: Any, known: Collection[object]) -> Any:
     return value
 
 
-def some(names: Iterable[str], *, meant: str) -> str:
-    """The first few names, with commas, how many there are, and whether one like `meant` was."""
+def rising(what: str, values: Sequence[float | int]) -> None:
+    """ValueError for a setting that is not two numbers, the lower first."""
+    if len(values) != 2 or not values[0] < values[1]:
+        raise ValueError(f"{what}={tuple(values)}: expected two, the lower first, such as 50,60")
+
+
+def some(names: Iterable[str], *, meant: str, advice: str = MEANT) -> str:
+    """The first few names, with commas, how many there are, and `advice` on one like `meant`."""
     names = list(names)
     more = f", ... ({len(names)} in all)" if len(names) > SHOWN else ""
     plain = {name.strip().casefold(): name for name in names}
     for near in get_close_matches(meant.strip().casefold(), plain, n=1, cutoff=0.75):
-        more += f"; did you mean {plain[near]!r}?"
+        more += f"; {advice.format(near=plain[near])}"
     return ", ".join(names[:SHOWN]) + more

@@ -8,12 +8,17 @@ import numpy as np
 import pandas as pd
 from jaxtyping import UInt8
 
-from xbl_kit.data.faults import DataError, Fault, some
+from xbl_kit.data.faults import MEANT, DataError, Fault, some
 from xbl_kit.data.picture import read_frames
+from xbl_kit.data.spelling import blanked, key, one_spelling, warn_of_zeros
 
 RESERVED = ("image", "mask", "patient", "split", "counter")
 MOST_LEVELS = 10
 OLDEST = 120  # years
+FEW = 10  # images a level on average: with fewer, more than MOST_LEVELS levels make no groups
+SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
+SPLITS |= dict.fromkeys(("val", "valid", "validation", "dev", "development"), "val")
+WORDS = {"split": SPLITS, "counter": {"0": "0", "1": "1"}}  # by their `spelling.key`
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,34 +80,102 @@ def select(
     labels: Sequence[str] = (),
     confounders: Sequence[str] | None = None,
     mask_region: str | None = None,
+    bins: int | None = None,
+    links: Sequence[str | Path] = (),
 ) -> Manifest:
     """The rows whose `target` is one of `labels` (all by default), with these `confounders`.
 
     Without `confounders` they are those the kind of data names itself or, where it names none, all
     other columns with 2 to 10 values. `mask_region` is what the masks are of, by default what the
-    kind of data says.
-    Raises DataError for a column or a value that is not there.
+    kind of data says. Columns of many numbers become `bins` groups of about as many images. `links`
+    are folders besides the root that files may lie in.
+    Raises DataError for a column or a value that is not there, or one of too many levels.
     """
-    rows, named, what = manifest.rows, dict.fromkeys(confounders or ()), ""
+    if bins is not None and not 2 <= bins <= MOST_LEVELS:
+        raise ValueError(f"bins={bins}: expected 2 to {MOST_LEVELS}")
+    if no := [folder for folder in links if not Path(folder).is_dir()]:
+        raise ValueError(f"links: {no[0]} is no folder")
+    rows, named = _settled(manifest, target, bins), dict.fromkeys(confounders or ())
     free = [column for column in rows if column not in RESERVED]
-    kept = rows[rows[target].isin(labels)] if labels and target in rows else rows
+    kept = rows
+    if labels and target in rows:
+        kept = rows[rows[target].map(key).isin(map(key, labels))]  # other spellings are a fault
     levels = kept[free].nunique() - (kept[free] == "").any()  # without "", not known
-    if rows.empty:
-        what = "no images"
-    elif target in named:
-        what = f"column {target!r} is the label, not a confounder"
-    elif no := [column for column in (target, *named) if column not in free]:
-        what = f"no column {no[0]!r}, expected one of {some(free, meant=no[0])}"
-    elif mask_region and "mask" not in rows:
-        what = f"mask_region is {mask_region!r}, but there is no column 'mask'"
-    elif no := [label for label in labels if label not in set(rows[target])]:
-        what = f"no {target} {no[0]!r}, found {some(sorted(set(rows[target])), meant=no[0])}"
-    elif few := [column for column in named if levels[column] < 2]:
-        what = f"confounder {few[0]!r} has {levels[few[0]]} value, expected 2 or more"
-    if what:
+    if what := _not_there(rows, target, labels, [*named], mask_region):
         raise DataError(manifest.fault(what))
+    for column in named:
+        if what := _no_groups(kept[column], int(levels[column])):
+            raise DataError(manifest.fault(f"confounder {column!r} has {what}"))
     if confounders is None:
         usual = [column for column in manifest.factors or free if column != target]
         named = [column for column in usual if 2 <= levels[column] <= MOST_LEVELS]
+    for column in {"patient", target, *named} & {*kept}:
+        warn_of_zeros(kept[column])
     chosen = {"target": target, "labels": tuple(labels), "factors": tuple(named)}
+    chosen |= {"roots": (*manifest.roots, *map(Path, links))}
     return replace(manifest, rows=kept, region=mask_region or manifest.region, **chosen)
+
+
+def _settled(manifest: Manifest, target: str, bins: int | None) -> pd.DataFrame:
+    """The rows, each patient, split and counter in one spelling, "" for what is not known."""
+    rows = manifest.rows.copy(deep=False)
+    for column, words in WORDS.items():
+        if column in rows:
+            rows[column] = [words.get(key(value), value) for value in rows[column]]
+    if "patient" in rows:
+        rows["patient"] = one_spelling(rows["patient"])
+    free = [column for column in rows if column not in (*RESERVED, target)]
+    rows = blanked(rows, free, manifest.roots[0])
+    for column in free if bins else ():
+        number = pd.to_numeric(rows[column], errors="coerce")
+        if number.nunique() > MOST_LEVELS and (number.notna() == (rows[column] != "")).all():
+            rows[column] = binned(number, bins)
+    return rows
+
+
+def binned(number: pd.Series, bins: int) -> pd.Series:
+    """The group of each number, of about as many each, named by its ends: 18 to 43; "" for a NaN.
+
+    Equal numbers are in one group.
+    """
+    ends = np.unique(number.quantile(np.linspace(0, 1, bins + 1)[1:-1]))
+    group = np.searchsorted(ends, number, side="right" if ends[0] == number.max() else "left")
+    names = number.groupby(group).transform(lambda own: f"{own.min():g} to {own.max():g}")
+    return names.astype(str).where(number.notna(), "")
+
+
+def _not_there(
+    rows: pd.DataFrame, target: str, labels: Sequence[str], named: list[str], region: str | None
+) -> str | None:
+    """What of a selection is not in a table, if anything is."""
+    if rows.empty:
+        return "no images"
+    if target in named:
+        return f"column {target!r} is the label, not a confounder"
+    free = [column for column in rows if column not in RESERVED]
+    if no := [column for column in (target, *named) if column not in free]:
+        advice = "rename it or name it as the target: {near!r}" if no[0] == "label" else MEANT
+        return f"no column {no[0]!r}, expected one of {some(free, meant=no[0], advice=advice)}"
+    if region and "mask" not in rows:
+        return f"mask_region is {region!r}, but there is no column 'mask'"
+    if no := [label for label in labels if label not in set(rows[target])]:
+        return f"no {target} {no[0]!r}, found {some(sorted(set(rows[target])), meant=no[0])}"
+    return None
+
+
+def _no_groups(column: pd.Series, levels: int) -> str | None:
+    """Why a confounder makes no groups, if it does not."""
+    if levels < 2:
+        return f"{levels} value{'s' * (levels != 1)}, expected 2 or more"
+    if levels <= MOST_LEVELS:
+        return None
+    number = pd.to_numeric(column[column != ""], errors="coerce")
+    texts = column[number.index[number.isna()]]
+    if texts.empty:
+        return f"{levels} numbers, expected groups: `--option bins=4` makes four of them"
+    if len(column) >= FEW * levels:
+        return None
+    hint = "put them into groups in a column of their own"
+    if 2 * len(texts) < len(number):
+        hint = f"{texts.iloc[0]!r} ({texts.index[0]}) is no number; {hint}"
+    return f"{levels} values in {len(column)} rows, expected at most {MOST_LEVELS}; {hint}"

@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Callable, Sequence
-from inspect import signature
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from xbl_kit.data.dataset import Dataset
 from xbl_kit.data.faults import DataError, Fault, one_of
 from xbl_kit.data.manifest import Manifest, select
 from xbl_kit.data.morphomnist import open_morphomnist
+from xbl_kit.data.options import fitted, keywords
 from xbl_kit.data.phantom import Drawing, open_phantoms
 from xbl_kit.data.readers import list_chexpert, list_mri, list_radiography, list_table
 
@@ -42,6 +42,8 @@ def open_dataset(kind: str, root: Root = None, **options) -> Dataset:
     one_of("data", kind, KINDS)
     drawing = (Drawing,) if kind == "phantom" else ()
     _refuse(kind, root, options, MADE[kind], *drawing)
+    for taker in (MADE[kind], *drawing):
+        options |= fitted(options, taker)
     return MADE[kind](**options) if drawing else MADE[kind](root, **options)
 
 
@@ -55,7 +57,7 @@ def list_images(kind: str, root: Root, **options) -> Manifest:
     """
     selection = _take(options, select)
     _refuse(kind, root, options, LISTED[kind])
-    return select(LISTED[kind](root, **options), **selection)
+    return select(LISTED[kind](root, **fitted(options, LISTED[kind])), **selection)
 
 
 def check_data(kind: str, root: Root = None, **options) -> list[Fault]:
@@ -119,16 +121,15 @@ def _refuse(kind: str, root: Root, options: dict, *takers: Callable) -> None:
         raise ValueError(f"root={str(root)!r}: phantoms are drawn, not read; expected no root")
     if root is None and kind != "phantom":
         raise ValueError(f"data {kind!r} is read from a folder: no root was given")
-    known = [name for taker in takers for name in _options(taker)]
+    known = [name for taker in takers for name in keywords(taker)]
     for name in [name for name in options if name not in known]:
         expected = ", ".join(known) or "none of its own"
         raise ValueError(f"data {kind!r} has no option {name!r}, expected {expected}")
 
 
 def _take(options: dict, function: Callable) -> dict:
-    """Those of the `options` that are a function's own, taken out of them."""
-    return {name: options.pop(name) for name in _options(function) if name in options}
-
-
-def _options(function: Callable) -> list[str]:
-    return [name for name, p in signature(function).parameters.items() if p.kind is p.KEYWORD_ONLY]
+    """Those of the `options` that are a function's own, taken out of them, as it wants them."""
+    own = fitted(options, function)
+    for name in own:
+        del options[name]
+    return own

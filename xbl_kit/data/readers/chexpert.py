@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from xbl_kit.data.faults import DataError, Fault, one_of
+from xbl_kit.data.faults import DataError, Fault, one_of, rising, some
 from xbl_kit.data.manifest import OLDEST, Manifest
 from xbl_kit.data.picture import read_frames
+from xbl_kit.data.readers.chexpert_files import PATIENT, find_images, find_table
 from xbl_kit.data.readers.text_table import read_text_table
+from xbl_kit.data.spelling import blanked
 
 LUNG = ("Lung Opacity", "Lung Lesion", "Edema", "Consolidation", "Pneumonia", "Atelectasis")
 PLEURA = ("Pneumothorax", "Pleural Effusion", "Pleural Other")
@@ -26,7 +28,6 @@ CELLS = {
     "Frontal/Lateral": ("Frontal", "Lateral"),
     "AP/PA": ("AP", "PA", "LL", "RL", ""),
 } | dict.fromkeys(FINDINGS, ("1", "0", "-1", ""))
-PATIENT = r"(patient\d+)"
 
 
 def list_chexpert(
@@ -55,43 +56,53 @@ def list_chexpert(
     one_of("unmentioned", unmentioned, UNMENTIONED)
     if views is not None and (not views or set(views) - set(VIEWS)):
         raise ValueError(f"views={views!r}: expected a list of some of {', '.join(VIEWS)}")
-    if ages is not None and (len(ages) != 2 or ages[0] >= ages[1]):
-        raise ValueError(f"ages={ages!r}: expected two, the lower first, such as (50, 60)")
+    if ages is not None:
+        rising("ages", ages)
     words = {"1": "yes", "0": "no", "-1": UNCERTAIN[uncertain], "": UNMENTIONED[unmentioned]}
     root = Path(root)
-    table = _find(root, f"{file}.csv")
-    every = _columns(_read(table), words, ages).rename(columns={finding: "label"})
+    table = find_table(root, f"{file}.csv")
+    asked = {"Age": ages, "Frontal/Lateral": views, "AP/PA": views}
+    read = _read(table, root, [name for name, chosen in asked.items() if chosen is not None])
+    every = _columns(_checked(read, table), words, ages).rename(columns={finding: "label"})
     rows = every if views is None else every[every["view"].isin(views)]
     for name in {"label", "age_group"} & set(rows):
         rows = rows[rows[name] != ""]
     if finding is not None and rows["label"].nunique() < 2:
         only = "".join(f"all of them {label!r}, " for label in set(rows["label"]))
         what = f"{finding}: {len(rows)} of {len(every)} images, {only}expected two labels"
-        hint = "options leave the others out (unmentioned='zeros' counts blank cells as no)"
+        hint = "options leave the others out (unmentioned=zeros counts blank cells as no, "
+        hint += "views=none and ages=none take all)"
         raise DataError(Fault(str(table), f"{what}; {hint}"))
-    rows = rows.assign(image=_images(root, table.parent, rows["image"]))
-    factors = tuple(name for name in ("sex", "age_group") if name in rows)
+    factors = tuple(name for name in ("sex", "age_group") if name in rows and any(rows[name]))
     read = partial(read_frames, pad=True, clahe=clahe)
     return Manifest(rows, (root,), read=read, factors=factors)
 
 
-def _find(root: Path, name: str) -> Path:
-    """The csv file in `root`, or one or two folders below it."""
-    if not root.is_dir():
-        raise DataError(Fault(str(root), "no such folder"))
-    places = (sorted(root.glob(f"{depth}{name}")) for depth in ("", "*/", "*/*/"))
-    found = next(filter(None, places), [])
-    if not found:
-        raise DataError(Fault(str(root / name), "not found, nor one or two folders below"))
-    if len(found) > 1:
-        both = " and in ".join(str(file.parent) for file in found[:2])
-        raise DataError(Fault(str(root), f"{name} is in {both}, expected one: which is meant?"))
-    return found[0]
+def _read(table: Path, root: Path, asked: Sequence[str]) -> pd.DataFrame:
+    """The table as text, with `image`, the file; columns that are not `asked` for may be missing.
+
+    A row a "Study", as the official test set has them, becomes one for each of its images.
+    """
+    hint = "; `--option views=none` and `--option ages=none` do without"
+    rows = read_text_table(table, (*FINDINGS, *asked), hint=hint)
+    if (path := "Path" if "Path" in rows else "Study") not in rows:
+        what = f"no column 'Path' in its first line, found {some(rows, meant='Path')}"
+        raise DataError(Fault(str(table), what))
+    rows["image"] = find_images(root, table.parent, rows.pop(path).str.replace("\\", "/"))
+    if path == "Study":
+        views = rows["image"].map(
+            lambda study: sorted(map(str, Path(study).glob("view*"))) or study
+        )
+        rows = rows.assign(image=views).explode("image")
+    side = np.where(rows["image"].str.contains("_lateral"), "Lateral", "Frontal")
+    given = {"Frontal/Lateral": side, "AP/PA": "", "Sex": "", "Age": ""}
+    return pd.DataFrame(given, rows.index).assign(**rows)
 
 
-def _read(table: Path) -> pd.DataFrame:
-    """The table as text, but for ages, in years; raises DataError for cells unlike CheXpert's."""
-    rows = read_text_table(table, ("Path", *CELLS)).replace(dict.fromkeys(FINDINGS, WHOLE))
+def _checked(rows: pd.DataFrame, table: Path) -> pd.DataFrame:
+    """The rows, ages in years; raises DataError for cells unlike CheXpert's."""
+    rows["Sex"] = rows["Sex"].replace("Unknown", "")
+    rows = blanked(rows, CELLS, table).replace(dict.fromkeys(FINDINGS, WHOLE))
     years = pd.to_numeric(rows["Age"], errors="coerce")
     right = pd.DataFrame({name: rows[name].isin(cells) for name, cells in CELLS.items()})
     right["Age"] = (rows["Age"] == "") | years.between(0, OLDEST)
@@ -107,27 +118,12 @@ def _read(table: Path) -> pd.DataFrame:
 
 
 def _columns(rows: pd.DataFrame, words: dict, ages: Sequence[int] | None) -> pd.DataFrame:
-    """What a manifest says of every row, but for its path, which is as printed."""
-    patient = rows["Path"].str.extract(PATIENT)[0].fillna("")
-    columns = {"image": rows["Path"], "patient": patient, "sex": rows["Sex"].replace("Unknown", "")}
+    """What a manifest says of every row."""
+    patient = rows["image"].str.extract(PATIENT)[0].fillna("")
+    columns = {"image": rows["image"], "patient": patient, "sex": rows["Sex"]}
     if ages is not None:
         # CheXpert's patients are adults: 0 stands for an age that is not known
         groups = [rows["Age"].between(1, ages[0]), rows["Age"] >= ages[1]]
         columns["age_group"] = np.select(groups, [f"0-{ages[0]}", f"{ages[1]}+"], "")
     columns["view"] = rows["AP/PA"].where(rows["Frontal/Lateral"] == "Frontal", "lateral")
     return pd.DataFrame(columns | {name: rows[name].map(words) for name in FINDINGS}, rows.index)
-
-
-def _images(root: Path, folder: Path, paths: pd.Series) -> pd.Series:
-    """The files that the `paths` of a table in `folder` stand for.
-
-    The folder they begin with, CheXpert-v1.0 or -small, is `folder`, whatever its name is by now,
-    or lies in it. Patients in archives that are unpacked side by side in `root` are found there.
-    """
-    begin = "/".join(next(iter(paths), "").split("/")[:2])
-    if (folder / begin).is_dir():
-        return f"{folder}/" + paths
-    archives = {path.name: str(path) for path in root.glob("*batch*/patient*")}
-    parts = paths.str.extract(rf"/{PATIENT}(/.*)")
-    found = parts[0].map(lambda patient: archives.get(patient, "")) + parts[1]
-    return found.where(parts[0].isin(archives), f"{folder}/" + paths.str.partition("/")[2])

@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from xbl_kit.data.faults import DataError, Fault, one_of
+from xbl_kit.data.faults import DataError, Fault, one_of, rising
 from xbl_kit.data.manifest import Manifest
 from xbl_kit.data.readers.text_table import read_text_table
 from xbl_kit.data.readers.volume import PLANES, read_slices
+from xbl_kit.data.spelling import key, missing
 
 TABLE = "participants.tsv"
 OURS = ("image", "mask", "patient")  # columns that are no participant's
-UNKNOWN = ("n/a", "na", "nan")  # BIDS has n/a, R and pandas write the others
 SEXES = {"f": "F", "female": "F", "m": "M", "male": "M", "o": "O", "other": "O"}  # those of BIDS
 
 
@@ -39,12 +39,15 @@ def list_mri(
     one_of("plane", plane, PLANES)
     if slices < 1:
         raise ValueError(f"slices {slices}: expected 1 or more")
-    if not 0 <= percentiles[0] < percentiles[-1] <= 100:
-        raise ValueError(f"percentiles {tuple(percentiles)}: expected two, rising, of 0 to 100")
+    rising("percentiles", percentiles)
+    if not 0 <= percentiles[0] <= percentiles[1] <= 100:
+        raise ValueError(f"percentiles={tuple(percentiles)}: expected two of 0 to 100")
     if not (sites := _sites(root)):
         raise ValueError(f"root={root!r}: expected one folder or more")
     found = [_rows_of_site(name, folder, len(sites) > 1) for name, folder in sites.items()]
     rows = pd.concat(found).fillna("")
+    if ages:
+        rising("ages", ages)
     if ages and "age" not in rows:
         raise DataError(Fault(str(root), "no column 'age' to make groups of"))
     if ages:
@@ -54,7 +57,7 @@ def list_mri(
 
 
 def _age_groups(ages: pd.Series, low: float | int, high: float | int) -> np.ndarray:
-    # BIDS advises 89+ for whoever is older
+    ages = ages.mask(ages.isin(missing(ages)), "")  # BIDS advises 89+ for whoever is older
     years = pd.to_numeric(ages.str.removesuffix("+"), errors="coerce")
     if wrong := [*ages[years.isna() & (ages != "")].items()]:
         raise DataError(*(Fault(where, f"age is {age!r}, expected years") for where, age in wrong))
@@ -96,6 +99,8 @@ def _rows_of_site(site: str, folder: Path, several: bool) -> pd.DataFrame:
         files += sorted(folder.glob(f"sub-*/{anat}/sub-*_T1w.nii"))
         files += sorted(folder.glob(f"sub-*/{anat}/sub-*_T1w.nii.gz"))
     subjects = [file.relative_to(folder).parts[0] for file in files]
+    names = {key(subject): subject for subject in subjects}  # 12.0 in the table is sub-12
+    people["patient"] = people["patient"].map(lambda each: names.get(key(each), each))
     volumes = pd.Series(map(str, files), subjects, dtype=str, name="image")
     if several and "site" in people:
         people["site_within"] = people.pop("site")
@@ -119,17 +124,17 @@ def _participants(file: Path) -> pd.DataFrame:
         what = f"column {name!r}: the name means something else here, rename it"
         raise DataError(Fault(str(file), what))
     people = people[(people != "").any(axis=1)]
-    people = people.mask(people.map(str.casefold).isin(UNKNOWN), "")
+    people = people.replace("n/a", "")  # as BIDS has it; what others write, `select` finds
     if "sex" in people:
         people["sex"] = people["sex"].map(lambda sex: SEXES.get(sex.casefold(), sex))
     people["patient"] = "sub-" + people.pop("participant_id").str.removeprefix("sub-")
     faults, first = [], {}
     for where, subject in people["patient"].items():
-        if subject == "sub-":
-            faults.append(Fault(where, "participant_id is '', expected sub-<label>"))
-        elif subject in first:
-            faults.append(Fault(where, f"{subject} again, first in {first[subject]}"))
-        first.setdefault(subject, where)
+        if missing([label := subject.removeprefix("sub-")]):
+            faults.append(Fault(where, f"participant_id is {label!r}, expected sub-<label>"))
+        elif key(subject) in first:
+            faults.append(Fault(where, f"{subject} again, first in {first[key(subject)]}"))
+        first.setdefault(key(subject), where)
     if faults:
         raise DataError(*faults)
     return people

@@ -10,10 +10,10 @@ import pandas as pd
 
 from xbl_kit.data.faults import DataError, Fault, one_of
 from xbl_kit.data.manifest import Manifest
+from xbl_kit.data.readers.radiography_files import CLASSES, PARTS, class_folders, find_home, folders
 from xbl_kit.data.readers.text_table import read_text_table
+from xbl_kit.data.spelling import key
 
-CLASSES = ("COVID", "Lung_Opacity", "Normal", "Viral Pneumonia")
-FOLDER = "COVID-19_Radiography_Dataset"
 PAPER = {"train": 800, "val": 300, "test": 200}  # images a class: 3,200, 1,200 and 800 in all
 LITTER = ("thumbs.db", "desktop.ini")  # what operating systems leave; hidden files as well
 SHARED_HOSTS = ("github.com", "kaggle.com")  # who is there is told by the first two folders
@@ -25,52 +25,36 @@ def list_radiography(
 ) -> Manifest:
     """The images in `root/<class>/images`, each with its mask in `root/<class>/masks`.
 
-    `root` is the folder of the four classes or the one above it. `site` says where an image came
-    from, by its class's metadata file; patients are not known. Normal images from the source of
-    Viral Pneumonia are the `counter` group; as published (counter=False) they are trained on. With
-    `subsample` "paper" the sizes of Hagos et al. (2023, section 4.1) are drawn by `seed`.
+    `root` is the folder of the four classes or up to three above it. `site` says where an image
+    came from, by its class's metadata file; patients are not known. Normal images from the source
+    of Viral Pneumonia are the `counter` group; as published (counter=False) they are trained on.
+    With `subsample` "paper" the sizes of Hagos et al. (2023, section 4.1) are drawn by `seed`.
 
     Raises DataError for folders that are missing or unknown, for files that are no PNG, and where
     a class is too small for the subsample.
     """
     one_of("subsample", subsample, (None, "paper"))
-    root = _class_folders(Path(root))
-    classes = {label: _rows_of_class(root, label) for label in CLASSES}
+    homes = class_folders(root := find_home(Path(root)))
+    classes = {label: _rows_of_class(homes[label], label) for label in CLASSES}
     apart = _counter_group(classes, root) if counter else []
     classes = _draw(classes, root, seed) if subsample else classes
     rows = pd.concat([*classes.values(), *apart]).fillna("")
     return Manifest(rows if any(rows["site"]) else rows.drop(columns="site"), (root,))
 
 
-def _class_folders(root: Path) -> Path:
-    """The folder of the four classes: `root`, or the one in it; raises DataError for another."""
-    if not root.is_dir():
-        raise DataError(Fault(str(root), "no such folder"))
-    root = next((f for f in (root, root / FOLDER) if any((f / c).is_dir() for c in CLASSES)), root)
-    needed = [root / label for label in CLASSES]
-    if all(folder.is_dir() for folder in needed):
-        needed = [folder / kind for folder in needed for kind in ("images", "masks")]
-    faults = [Fault(str(folder), "no such folder") for folder in needed if not folder.is_dir()]
-    # Other folders may lie beside the classes; one with images would be missed unseen.
-    other = [f for f in sorted(root.iterdir()) if f.name not in CLASSES and (f / "images").is_dir()]
-    faults += [Fault(str(f), f"unknown class, expected {', '.join(CLASSES)}") for f in other]
-    if faults:
-        raise DataError(*faults)
-    return root
-
-
-def _rows_of_class(root: Path, label: str) -> pd.DataFrame:
+def _rows_of_class(folder: Path, label: str) -> pd.DataFrame:
     """A row for each image of a class, by its place; `site` is "" where it is not known."""
-    names = _names(root / label / "images")
-    metadata = _metadata(root / f"{label}.metadata.csv")
-    stem = metadata["FILE NAME"].str.strip().str.casefold().str.removesuffix(".png")
+    images, masks = (folders(folder)[part] for part in PARTS)
+    names, metadata = _names(images), _metadata(folder.parent, label)
+    stem = metadata["FILE NAME"].map(lambda name: key(name.strip().removesuffix(".png")))
     site = dict(zip(stem, metadata["URL"].map(_site), strict=True))  # there NORMAL-1, Normal-1 here
     columns = {
-        **{k: [str(root / label / f"{k}s" / name) for name in names] for k in ("image", "mask")},
+        "image": [str(images / name) for name in names],
+        "mask": [str(masks / name) for name in names],
         "label": label,
-        "site": [site.get(Path(name).stem.casefold(), "") for name in names],
+        "site": [site.get(key(Path(name).stem), "") for name in names],
     }
-    return pd.DataFrame(columns, [f"{label}/images/{name}" for name in names])
+    return pd.DataFrame(columns, [f"{folder.name}/{images.name}/{name}" for name in names])
 
 
 def _names(folder: Path) -> list[str]:
@@ -87,23 +71,26 @@ def _names(folder: Path) -> list[str]:
 
 def _site(url: str) -> str:
     """The host of a source and, where many share one, whose it is; other text as it stands."""
-    parts = urlsplit(url.strip())
+    try:
+        parts = urlsplit(url.strip())
+    except ValueError:  # http://[broken
+        return url.strip()
     host = (parts.hostname or "").removeprefix("www.")
     whose = parts.path.strip("/").split("/")[:2] if host in SHARED_HOSTS else []
     return "/".join([host, *whose]) or url.strip()
 
 
-def _metadata(file: Path) -> pd.DataFrame:
+def _metadata(home: Path, label: str) -> pd.DataFrame:
     """A class's metadata file, .csv or as downloaded .xlsx; no rows where it cannot be had."""
-    sheet = file.with_suffix(".xlsx")
-    if file.is_file():
+    files = {key(file.name): file for file in home.glob("*.metadata.*")}
+    if file := files.get(key(f"{label}.metadata.csv")):
         return read_text_table(file, NEEDED)
-    if sheet.is_file():
+    if sheet := files.get(key(f"{label}.metadata.xlsx")):
         try:
             return pd.read_excel(sheet, dtype=str, engine="openpyxl", usecols=NEEDED).fillna("")
         except ImportError:
             what = "metadata.xlsx not read, so no 'site': `pip install openpyxl` or save it as csv"
-            warnings.warn(f"{file.parent}: {what}", stacklevel=2)  # alike for all, so shown once
+            warnings.warn(f"{home}: {what}", stacklevel=2)  # alike for all, so shown once
         except Exception as error:  # of openpyxl, zipfile and xml
             raise DataError(Fault(str(sheet), f"not a readable xlsx file ({error})")) from None
     return pd.DataFrame(columns=NEEDED)

@@ -1,11 +1,13 @@
 """Any folder of images with a `metadata.csv`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 from PIL import Image
 
 from xbl_kit.data.dataset import Dataset, table_of
+from xbl_kit.data.faults import DataError, Fault
 from xbl_kit.data.manifest import Manifest
 from xbl_kit.data.readers.text_table import read_text_table
 from xbl_kit.storage import OwnFiles
@@ -14,18 +16,27 @@ PATHS = ("image", "mask")
 NAME = "metadata.csv"
 
 
-def list_table(root: str | Path) -> Manifest:
+def list_table(root: str | Path, *, columns: Sequence[str] = ()) -> Manifest:
     """The images described by `root/metadata.csv`.
 
     Columns: image and label (or another target in its place); mask (of a region), patient, split
     (train, val, test) and counter (1 for images that break the bias) where there are any; every
-    other column may serve as a confounder. Paths are relative to the root. Without a patient
+    other column may serve as a confounder. `columns` says which are named otherwise, such as
+    ("image=filename", "patient=subject"). Paths are relative to the root. Without a patient
     column each image is its own patient.
 
     Raises DataError for a file that is missing or no csv.
     """
     root = Path(root)
-    rows = read_text_table(root / NAME, ("image",))
+    if no := [pair for pair in columns if not all(pair.partition("="))]:
+        raise ValueError(f"columns {no[0]!r}: expected OURS=THEIRS, such as image=filename")
+    theirs = {ours: name for ours, _, name in (pair.partition("=") for pair in columns)}
+    needed = (theirs.get("image", "image"), *theirs.values())
+    rows = read_text_table(root / NAME, needed, hint=f", or `--option columns={needed[0]}=NAME`")
+    if taken := [ours for ours in theirs if ours in rows]:
+        what = f"column {taken[0]!r} is there already, so {theirs[taken[0]]!r} cannot be read as it"
+        raise DataError(Fault(str(root / NAME), what))
+    rows = rows.rename(columns={name: ours for ours, name in theirs.items()})
     for column in set(PATHS) & set(rows):
         rows[column] = [str(root / name) if name else "" for name in rows[column]]
     return Manifest(rows, (root,))

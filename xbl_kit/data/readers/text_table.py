@@ -12,19 +12,25 @@ from xbl_kit.data.faults import DataError, Fault, some
 
 SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
 NO_TEXT = re.compile(r"[\0\udc80-\udcff]")  # NUL, and bytes that are escaped as surrogates
+EXCEL = re.compile(r'"?sep=([,;|\t])"?,*(?:\r\n?|\n)', re.IGNORECASE)
+EMPTY = "empty file, expected a first line with column names"
 UTF_16 = ("\udcff\udcfe", "\udcfe\udcff")
 
 
-def read_text_table(file: Path, needed: Sequence[str], *, separator: str = ",") -> pd.DataFrame:
+def read_text_table(
+    file: Path, needed: Sequence[str], *, separator: str = ",", hint: str = ""
+) -> pd.DataFrame:
     """A table as text, "" where a cell is empty; its index says where each row begins.
 
-    Blank lines and columns without a name are left out. In a table divided by tabs spaces around a
-    cell do not count. Raises DataError where the file is missing, not UTF-8, divided by something
-    else, lacks a column that is `needed`, has one twice, or lines with too many or too few cells.
+    Blank lines, lines of empty cells and columns without a name are left out; blanks around a cell
+    do not count. A first line `sep=;`, as Excel has it, says what divides cells.
+    Raises DataError where the file is missing, not UTF-8, divided by something else, lacks a column
+    that is `needed` (`hint` says what then), has one twice, or lines of too many or too few cells.
     """
     (_, names), *lines = _lines(file, separator)
     if what := _unusable(names, needed, separator):
-        raise DataError(Fault(str(file), what))
+        raise DataError(Fault(str(file), what + hint * ("no column" in what and "; " not in what)))
+    lines = [(where, cells) for where, cells in lines if any(cells)]
     expected = f"expected {len(names)} as in line 1"
     if ragged := [(where, len(cells)) for where, cells in lines if len(cells) != len(names)]:
         raise DataError(*(Fault(where, f"{n} cells, {expected}") for where, n in ragged))
@@ -35,16 +41,20 @@ def read_text_table(file: Path, needed: Sequence[str], *, separator: str = ",") 
 
 def _lines(file: Path, separator: str) -> list[tuple[str, list[str]]]:
     """Where each row of a table begins, and its cells."""
-    text = io.StringIO(_text(file), newline="")
-    reader = csv.reader(text, delimiter=separator, strict=True)
-    lines, where = [], f"{file}, line 1"
+    text, before = _text(file), 1
+    if said := EXCEL.match(text):
+        text, before, separator = text[said.end() :], 2, said[1]
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    lines, where = [], f"{file}, line {before}"
     try:
         for cells in reader:
             if cells:
-                lines.append((where, [c.strip() for c in cells] if separator == "\t" else cells))
-            where = f"{file}, line {reader.line_num + 1}"
+                lines.append((where, [cell.strip() for cell in cells]))
+            where = f"{file}, line {reader.line_num + before}"
     except csv.Error as error:
         raise DataError(Fault(where, f"not readable as csv ({error})")) from None
+    if not lines or lines[0][1] == [""]:
+        raise DataError(Fault(str(file), EMPTY))
     return lines
 
 
@@ -52,13 +62,16 @@ def _unusable(names: Sequence[str], needed: Sequence[str], separator: str) -> st
     """What is wrong with the names of columns, if anything is."""
     for mark, word in SEPARATORS.items():
         if len(names) == 1 and mark in names[0] and mark != separator:
-            return f"columns are separated by {word}, expected {SEPARATORS[separator]}"
+            expected = f"expected {SEPARATORS[separator]}"
+            said = f"a first line {'sep=' + mark!r} says so"
+            return f"columns are separated by {word}, {expected}; {said}"
     for name in names:
         if name and names.count(name) > 1:
             return f"column {name!r} is there {names.count(name)} times"
     for name in needed:
         if name not in names:
-            found = some(filter(None, names), meant=name)
+            advice = f"rename {{near!r}} to {name!r}"
+            found = some(filter(None, names), meant=name, advice=advice)
             return f"no column {name!r} in its first line, found {found}"
     return None
 
@@ -82,6 +95,4 @@ def _text(file: Path) -> str:
             what = "saved as UTF-16, expected UTF-8"
         line = text.count("\n", 0, wrong.start()) + 1
         raise DataError(Fault(f"{file}, line {line}", what))
-    if not text.strip():
-        raise DataError(Fault(str(file), "empty file, expected a first line with column names"))
     return text
