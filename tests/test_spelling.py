@@ -51,7 +51,7 @@ APART = [
     "A/B",
 ]
 NOTHING = """NA na N/A n/a #N/A n.a. NaN -nan None null NULL <NA> (null) nil unknown Unknown unk .
-    - -- ? ??? * _ \u2013 missing NaT #REF! #VALUE! \\N undefined""".split()
+    - -- ? ??? * _ \u2013 missing NaT #REF! #DIV/0! \\N undefined""".split()
 NOTHING += [
     "",
     " ",
