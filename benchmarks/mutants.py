@@ -42,9 +42,12 @@ def changes(node: ast.AST) -> Iterator[tuple[str, object, object]]:
 
 
 def mutants(source: str) -> Iterator[tuple[int, str]]:
-    """Line and source of each wrong copy; what stands in docstrings stays."""
+    """Line and source of each wrong copy; docstrings and stack levels stay."""
     tree = ast.parse(source)
     words = {id(n.value) for n in ast.walk(tree) if isinstance(n, ast.Expr)}
+    words |= {
+        id(k.value) for k in ast.walk(tree) if isinstance(k, ast.keyword) and k.arg == "stacklevel"
+    }
     for node in [node for node in ast.walk(tree) if id(node) not in words]:
         for field, right, wrong in changes(node):
             setattr(node, field, wrong)

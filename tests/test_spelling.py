@@ -51,7 +51,7 @@ APART = [
     "A/B",
 ]
 NOTHING = """NA na N/A n/a #N/A n.a. NaN -nan None null NULL <NA> (null) nil unknown Unknown unk .
-    - -- ? ??? * _ \u2013 missing NaT #REF! #VALUE! \\N undefined""".split()
+    - -- ? ??? * _ \u2013 missing NaT #REF! #DIV/0! \\N undefined""".split()
 NOTHING += [
     "",
     " ",
@@ -119,6 +119,17 @@ def test_blanked_cells_are_counted_once_by_column():
     assert blanked(found, ["sex", "site"], "t.csv") is found, "nothing to tell"
 
 
+@pytest.mark.parametrize(
+    ("n", "more"), [(4, ""), (5, ", ... (5 columns in all)"), (9, ", ... (9 columns in all)")]
+)
+def test_four_columns_at_most_are_named(n, more):
+    rows = pd.DataFrame({f"c{i}": ["NA", "x"] for i in range(n)})
+    with pytest.warns(UserWarning) as told:
+        blanked(rows, rows.columns, "t")
+    named = ", ".join(f"c{i} in 1 ('NA')" for i in range(4))
+    assert str(told[0].message) == f"t: rows in which a word says not known: {named}{more}"
+
+
 def test_the_first_spelling_is_taken_and_the_others_told():
     column = pd.Series(["p1.0", "p2", "P1", "p1", "p3"], list("vwxyz"), name="patient")
     words = r"^x: patient 'P1' is 'p1\.0' above; 1 of 3 are spelled in two ways, taken as one$"
@@ -135,6 +146,18 @@ def test_leading_zeros_are_told_and_not_merged(one, two):
     )
     with pytest.warns(UserWarning, match=words):
         warn_of_zeros(pd.Series([one, two, two], list("xyz"), name="patient"))
+
+
+def test_the_columns_of_warnings_are_named_whole():
+    column = pd.Series(["a1", "b", "A1", "B"], list("wxyz"), name="ward")
+    with pytest.warns(UserWarning) as told:
+        one_spelling(column)
+    what = "y: ward 'A1' is 'a1' above; 2 of 2 are spelled in two ways, taken as one"
+    assert [str(each.message) for each in told] == [what]
+    with pytest.warns(UserWarning) as told:
+        warn_of_zeros(pd.Series(["1", "01"], list("yz"), name="ward"))
+    what = "z: ward '01' and '1' count as two, though only zeros differ (1 such pair); "
+    assert [str(each.message) for each in told] == [what + "if they are one, write them alike"]
 
 
 def test_zeros_that_lead_no_number_and_spellings_of_one_value_are_not_told():

@@ -185,7 +185,8 @@ def _lacking(manifest: Manifest, bad: set[int | None]) -> Iterator[str]:
     for split in ALLOWED["split"]:
         if split in found and (lacking := sorted({*classes} - found[split])):
             yield f"split {split!r} has no row with {manifest.target} {lacking[0]!r}"
-    absent = [split for split in ALLOWED["split"] if len(found) and split not in found]
+    there = {*manifest.rows.get("split", ())}
+    absent = [split for split in ALLOWED["split"] if there and split not in there]
     if absent == ["val"]:
         what = "no row of split 'val'; experiments take it from train, by patient"
         warnings.warn(f"{manifest.roots[0]}: {what}", stacklevel=4)
