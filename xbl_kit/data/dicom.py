@@ -29,11 +29,6 @@ VOILUTSequence ExtendedOffsetTable ExtendedOffsetTableLengths PixelData""".split
 TAGS += [*SIDES, *WINDOW, *RESCALE, *PADDING]
 PHOTOMETRIC = ("MONOCHROME1", "MONOCHROME2", "RGB")
 FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
-SYNTAXES = {  # by implicit VR and little endian
-    (True, True): uid.ImplicitVRLittleEndian,
-    (False, True): uid.ExplicitVRLittleEndian,
-    (False, False): uid.ExplicitVRBigEndian,
-}
 JP2, CODESTREAM = b"\0\0\0\x0cjP  ", b"jp2c"  # how a JPEG 2000 file begins, and its box of pixels
 DEFLATE = 2 * 1032  # the largest ratio of its compression, and pydicom has two copies
 _LOCK = threading.Lock()
@@ -102,7 +97,9 @@ def _dataset(path: Path, **options: bool) -> Dataset:
         what = f"named {path.suffix}, but not DICOM: it begins with {head[:12]!r}"
         raise DataError(Fault(str(path), what if head else "empty file"))
     if "TransferSyntaxUID" not in data.file_meta:
-        data.file_meta.TransferSyntaxUID = SYNTAXES[data.original_encoding]
+        implicit, little = data.original_encoding
+        explicit = uid.ExplicitVRLittleEndian if little else uid.ExplicitVRBigEndian
+        data.file_meta.TransferSyntaxUID = uid.ImplicitVRLittleEndian if implicit else explicit
     for name in (f"{lut}Sequence" for lut in LUTS):
         first = next(iter(data.get(name) or ()), {})
         if name in data and not (first.get("LUTDescriptor") and first.get("LUTData")):
