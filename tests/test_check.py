@@ -290,12 +290,12 @@ FILES = [
     Case(
         "16 bits",
         _picture(Image.fromarray(_pixels(3).astype(np.uint16) * 100)),
-        f"{IMAGE}: picture of mode I;16, expected grey or RGB of 8 bits",
+        f"{IMAGE}: 16 bits a channel, expected 8; scale it to 0-255",
     ),
     Case(
         "fractions",
         _picture(Image.fromarray(_pixels(3).astype(np.float32)), "TIFF"),
-        f"{IMAGE}: picture of mode F, expected",
+        f"{IMAGE}: 32 bits a channel, expected 8",
     ),
     Case("CMYK", _picture(GREY.convert("CMYK"), "JPEG"), f"{IMAGE}: picture of mode CMYK"),
     Case("transparent", _picture(CLEAR), f"{IMAGE}: transparent pixels, expected none"),

@@ -10,7 +10,13 @@ import pytest
 from PIL import Image
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.sequence import Sequence
-from pydicom.uid import ExplicitVRLittleEndian, JPEGLSLossless, generate_uid
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLSLossless,
+    generate_uid,
+)
 
 from xbl_kit.data import DataError, open_dataset
 from xbl_kit.data.dicom import read_dicom
@@ -261,3 +267,222 @@ def test_a_table_of_dicom_images(tmp_path):
     data = open_dataset("table", tmp_path, size=8)
     assert data.images.shape == (4, 8, 8)
     assert data.masks["lungs"][:, :, :4].all() and not data.masks["lungs"][:, :, 4:].any()
+
+
+BOX = b"\0\0\0\x0cjP  \r\n\x87\n"  # how a JPEG 2000 file begins
+
+
+def _jpeg_2000(boxes):
+    def write(path):
+        fragments = pydicom.encaps.encapsulate([BOX + boxes])
+        write_dicom(path, _ramp(np.uint8, 0, 9), syntax=JPEG2000Lossless, PixelData=fragments)
+        data = pydicom.dcmread(path)
+        data["PixelData"].is_undefined_length = True
+        data.save_as(path)
+
+    return write
+
+
+def _larger(path, **header):
+    """Fewer pixels in the file than its header names."""
+    write_dicom(path, _ramp(header.pop("dtype", np.uint16)))
+    data = pydicom.dcmread(path)
+    for name, value in header.items():
+        setattr(data, name, value)
+    data.save_as(path)
+
+
+@pytest.mark.parametrize(
+    ("write", "words"),
+    [
+        (_jpeg_2000(bytes(200)), "a JPEG 2000 box of length 0, expected 8 or more"),
+        (_jpeg_2000(b"\0\0\0\x08ftyp" + bytes(200)), "a JPEG 2000 box of length 0"),
+        (_jpeg_2000(b"\0\0\0\x01jp2h" + bytes(200)), "a JPEG 2000 box of length 1"),
+        (
+            lambda path: _larger(path, dtype=np.uint32, Rows=9000, Columns=9000),
+            r"may take 3\.6 GB, expected 1\.1 at most; make it smaller",
+        ),
+        (lambda path: _larger(path, Rows=60_000, Columns=60_000), "too large a picture: 60000 x"),
+        (
+            lambda path: _larger(path, Rows=2, Columns=2, PixelAspectRatio=["1", "60000000"]),
+            "too large a picture",
+        ),
+        (
+            lambda path: write_dicom(
+                path,
+                np.random.default_rng(0).integers(2**16, size=(600, 600)).astype(np.uint16),
+                syntax=DeflatedExplicitVRLittleEndian,
+            ),
+            r"may take 1\.5 GB, expected 1\.1 at most; save it without deflate",
+        ),
+    ],
+)
+def test_a_file_that_would_never_end_or_fill_the_memory(tmp_path, write, words):
+    write(tmp_path / "a.dcm")
+    with pytest.raises(DataError, match=rf"a\.dcm: {words}") as error:
+        read_picture(tmp_path / "a.dcm")
+    assert "\n" not in str(error.value)
+
+
+FRAME = np.pad(np.zeros((20, 30), bool), 6, constant_values=True)
+LEVELS = np.pad(_ramp(np.int32, 20_000, 30_000, (20, 30)), 6)
+
+
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.parametrize("window", [{}, {"WindowCenter": 25_000, "WindowWidth": 8000}])
+@pytest.mark.parametrize(
+    ("padding", "dtype", "elements"),
+    [
+        (0, np.uint16, {"PixelPaddingValue": 0}),
+        (65_535, np.uint16, {"PixelPaddingValue": 65_535}),
+        (-32_768, np.int16, {"PixelPaddingValue": -32_768}),
+        (-2000, np.int16, {"PixelPaddingValue": 63_536}),  # a sign lost, as some scanners write it
+        (7, np.uint16, {"PixelPaddingValue": 0, "PixelPaddingRangeLimit": 9}),
+        (50_000, np.uint16, {"PixelPaddingValue": 60_000, "PixelPaddingRangeLimit": 40_000}),
+        (90_000, np.uint32, {"PixelPaddingValue": 90_000, "BitsStored": 17}),
+        (5, np.uint16, {"PixelPaddingValue": 5, "RescaleSlope": "-2", "RescaleIntercept": "9e4"}),
+    ],
+)
+def test_padding_counts_for_nothing_and_is_black(
+    tmp_path, photometric, window, padding, dtype, elements
+):
+    shift = 10_000 if dtype == np.int16 else 0
+    if "RescaleSlope" in elements and window:
+        window = {"WindowCenter": 40_000, "WindowWidth": 16_000}
+    if window:
+        window = window | {"WindowCenter": window["WindowCenter"] - shift}
+    levels, elements = (LEVELS - shift).astype(dtype), elements | window
+    for name, value in elements.items():
+        if name in ("PixelPaddingValue", "PixelPaddingRangeLimit"):
+            kind = "UL" if value > 65_535 else "SS" if value < 0 else "US"
+            elements[name] = pydicom.DataElement(pydicom.tag.Tag(name), kind, value)
+    elements["PhotometricInterpretation"] = photometric
+    plain = {n: v for n, v in elements.items() if "Padding" not in n}
+    inner = write_dicom(tmp_path / "a.dcm", levels[6:-6, 6:-6].copy(), **plain)
+    whole = write_dicom(tmp_path / "b.dcm", np.where(FRAME, padding, levels).astype(dtype), **plain)
+    data = pydicom.dcmread(whole)
+    for name in elements.keys() - plain.keys():
+        data[pydicom.tag.Tag(name)] = elements[name]
+    data.save_as(whole)
+    found = np.asarray(read_dicom(whole))
+    assert not found[FRAME].any()
+    assert np.array_equal(found[~FRAME].reshape(20, 30), np.asarray(read_dicom(inner)))
+
+
+def _odd(path, pixels=None, **texts):
+    """Elements as a vendor wrote them, whatever is allowed."""
+    write_dicom(path, _ramp(high=3999) if pixels is None else pixels, BitsStored=12)
+    data = pydicom.dcmread(path)
+    for name, text in texts.items():
+        content = text.encode() + b" " * (len(text) % 2)
+        tag = pydicom.tag.Tag(name)
+        vr = pydicom.datadict.dictionary_VR(tag)
+        data[tag] = pydicom.dataelem.RawDataElement(tag, vr, len(content), content, 0, False, True)
+    data.save_as(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("texts", "alike"),
+    [
+        ({"RescaleSlope": "", "RescaleIntercept": ""}, {}),
+        ({"RescaleSlope": "2", "RescaleIntercept": ""}, {}),
+        ({"RescaleIntercept": "-1024"}, {}),
+        ({"WindowCenter": "", "WindowWidth": "4000"}, {}),
+        ({"WindowCenter": "2000", "WindowWidth": "-4000"}, {}),
+        ({"WindowCenter": "2000", "WindowWidth": "0.5"}, {}),
+        ({"WindowCenter": "7", "WindowWidth": "0", "VOILUTFunction": "SIGMOID"}, {}),
+        ({"PixelSpacing": ""}, {}),
+        (
+            {"WindowCenter": "2000\\1000", "WindowWidth": "3000", "VOILUTFunction": ""},
+            {"WindowCenter": "2000", "WindowWidth": "3000", "VOILUTFunction": "LINEAR"},
+        ),
+        (  # an intercept alone moves the values before the window
+            {"RescaleIntercept": "-1024", "WindowCenter": "0", "WindowWidth": "1000"},
+            {"WindowCenter": "1024", "WindowWidth": "1000"},
+        ),
+    ],
+)
+def test_what_is_empty_or_too_narrow_is_absent(tmp_path, texts, alike):
+    odd, usual = _odd(tmp_path / "a.dcm", **texts), _odd(tmp_path / "b.dcm", **alike)
+    assert np.array_equal(np.asarray(read_dicom(odd)), np.asarray(read_dicom(usual)))
+
+
+@pytest.mark.parametrize("name", ["ModalityLUTSequence", "VOILUTSequence"])
+@pytest.mark.parametrize("item", [None, {}, {"LUTDescriptor": [256, 0, 12]}])
+def test_a_table_without_entries_is_absent(tmp_path, name, item):
+    table = Dataset()
+    for key, value in (item or {}).items():
+        setattr(table, key, value)
+        table[key].VR = "US"
+    sequence = Sequence([] if item is None else [table])
+    path = write_dicom(tmp_path / "a.dcm", _ramp(high=3999), **{name: sequence})
+    plain = write_dicom(tmp_path / "b.dcm", _ramp(high=3999))
+    assert np.array_equal(np.asarray(read_dicom(path)), np.asarray(read_dicom(plain)))
+
+
+@pytest.mark.parametrize(
+    ("texts", "words"),
+    [
+        ({"WindowCenter": "2000,5", "WindowWidth": "40"}, "WindowCenter is '2000,5', expected num"),
+        ({"PixelSpacing": "0,143\\0,143"}, "PixelSpacing is .*0,143.*, expected numbers"),
+        ({"RescaleSlope": "1,0", "RescaleIntercept": "0"}, "RescaleSlope is '1,0'"),
+        ({"RescaleSlope": "nan", "RescaleIntercept": "0"}, "RescaleSlope is 'nan'"),
+        ({"WindowCenter": "5", "WindowWidth": "9", "VOILUTFunction": "CUBIC"}, "is 'CUBIC', expec"),
+    ],
+)
+def test_numbers_that_are_none_are_named(tmp_path, texts, words):
+    with pytest.raises(DataError, match=words) as error:
+        read_dicom(_odd(tmp_path / "a.dcm", **texts))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("function", "width", "expected"),
+    [
+        ("LINEAR", "1", lambda x: x > 99.5),
+        ("LINEAR_EXACT", "0.5", lambda x: np.clip((x - 100) / 0.5 + 0.5, 0, 1)),
+        ("linear_exact", "40", lambda x: np.clip((x - 100) / 40 + 0.5, 0, 1)),
+        ("SIGMOID", "0.5", lambda x: 1 / (1 + np.exp(-8.0 * (x - 100)))),
+    ],
+)
+def test_a_narrow_window_by_its_own_function(tmp_path, function, width, expected):
+    pixels = np.arange(60, 140, dtype=np.uint16).reshape(8, 10)
+    texts = {"WindowCenter": "100", "WindowWidth": width, "VOILUTFunction": function}
+    path = _odd(tmp_path / "a.dcm", pixels, **texts)
+    _close(read_dicom(path), 255 * expected(pixels.astype(float)))
+
+
+@pytest.mark.parametrize("name", ["a.dcm", "IM0001", "a.img"])
+@pytest.mark.parametrize(
+    "encoding", [(True, True), (False, True), (False, False)], ids=["implicit", "explicit", "big"]
+)
+def test_a_data_set_without_preamble_is_read(tmp_path, name, encoding):
+    pixels = _ramp(high=3999)
+    data = pydicom.dcmread(write_dicom(tmp_path / "whole.dcm", pixels, BitsStored=12))
+    expected = np.asarray(read_picture(tmp_path / "whole.dcm"))
+    implicit, little = encoding
+    bare = Dataset({tag: data[tag] for tag in data.keys()})
+    if not little:
+        bare.PixelData = pixels.astype(">u2").tobytes()
+    bare.save_as(tmp_path / name, implicit_vr=implicit, little_endian=little)
+    assert np.array_equal(np.asarray(read_picture(tmp_path / name)), expected)
+    assert picture_size(tmp_path / name) == (20, 12)
+
+
+def test_a_data_set_that_hides_its_compression_is_refused(tmp_path):
+    _compressed(tmp_path / "whole.dcm")
+    data = pydicom.dcmread(tmp_path / "whole.dcm")
+    bare = Dataset({tag: data[tag] for tag in data.keys()})
+    bare.save_as(tmp_path / "a.dcm", implicit_vr=False, little_endian=True)
+    with pytest.raises(DataError, match="compressed pixels, which Explicit VR Little Endian has n"):
+        read_picture(tmp_path / "a.dcm")
+
+
+@pytest.mark.parametrize("high", [15, 10, 0])
+def test_pixels_that_do_not_end_at_the_highest_bit_are_refused(tmp_path, high):
+    data = pydicom.dcmread(write_dicom(tmp_path / "a.dcm", _ramp(), BitsStored=12))
+    data.HighBit = high
+    data.save_as(tmp_path / "a.dcm")
+    with pytest.raises(DataError, match=f"HighBit is {high}, expected 11 of 12 bits stored"):
+        read_picture(tmp_path / "a.dcm")

@@ -171,3 +171,69 @@ def test_upsample_keeps_a_map_of_the_wanted_size():
     cam = torch.rand(2, 4, 4)
     assert explain.upsample(cam, (4, 4)) is cam
     assert explain.upsample(cam, (7, 9)).shape == (2, 7, 9)
+
+
+HALF = pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+
+
+@HALF
+@pytest.mark.parametrize("by", ["max", "l2"])
+def test_a_map_of_zeros_stays_one(dtype, by):
+    zeros, images = torch.zeros(2, 7, 7, dtype=dtype), torch.rand(2, 1, 28, 28).to(dtype)
+    for found in (
+        explain.normalise(zeros, by),
+        explain.image_times_cam(images, zeros, by=by),
+        explain.image_times_cam(images, zeros, by=by, resolution="features"),
+    ):
+        assert found.dtype == torch.float32 and not found.any()
+
+
+@HALF
+def test_maps_are_widened(dtype):
+    generator = torch.Generator().manual_seed(0)
+    features = torch.rand(2, 3, 4, 4, generator=generator).to(dtype).requires_grad_()
+    logits = (features * torch.tensor([1.0, 2, -1], dtype=dtype)[:, None, None]).mean((2, 3))
+    for create_graph in (False, True):
+        cam = explain.grad_cam(features, logits, torch.tensor([0, 2]), create_graph=create_graph)
+        assert cam.dtype == torch.float32 and cam.requires_grad == create_graph
+    image = torch.rand(2, 1, 4, 4, generator=generator).to(dtype).requires_grad_()
+    scores = torch.cat([image.flatten(1).sum(1, keepdim=True), image[:, 0, 0, :1]], 1)
+    gradient = explain.input_gradient(image, scores)
+    assert gradient.dtype == explain.log_odds(scores.detach()).dtype == torch.float32
+    maps = torch.rand(2, 3, 3, generator=generator)
+    for found, wide in (
+        (
+            explain.upsample(maps.to(dtype), (6, 6)),
+            explain.upsample(maps.to(dtype).float(), (6, 6)),
+        ),
+        (explain.upsample(maps.to(dtype), (3, 3)), maps.to(dtype).float()),
+        (explain.normalise(maps.to(dtype), "none"), maps.to(dtype).float()),
+    ):
+        assert found.dtype == torch.float32 and torch.equal(found, wide)
+    assert explain.normalise(maps.double()).dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    ("features", "logits", "target", "words"),
+    [
+        ((2, 197, 64), (2, 4), [0, 1], r"\(2, 197, 64\), expected \(b, c, h, w\); of a ViT"),
+        ((2, 64), (2, 4), [0, 1], r"\(2, 64\), expected"),
+        ((2, 1, 8, 4, 4), (2, 4), [0, 1], r"\(2, 1, 8, 4, 4\), expected"),
+        ((2, 8, 4, 4), (2, 1), [0, 1], r"\(2, 1\), .* not 1; of one logit z give torch.cat"),
+        ((2, 8, 4, 4), (2, 1), [0, -1], r"\(2, 1\), .*expected targets of 0"),
+        ((2, 8, 4, 4), (2, 4), [0, 4], "targets 0 to 4, expected 0 to 3"),
+        ((2, 8, 4, 4), (2, 4), [-1, 3], "targets -1 to 3, expected 0 to 3"),
+    ],
+)
+def test_what_has_no_map_is_named(features, logits, target, words):
+    # the tests' type checker would be there first
+    with pytest.raises(ValueError, match=words) as error:
+        explain._require_maps(torch.zeros(features), torch.zeros(logits), torch.tensor(target))
+    assert "\n" not in str(error.value)
+
+
+def test_one_logit_or_no_image_is_explained():
+    for images in (2, 0):
+        features, none = torch.ones(images, 1, 2, 2).requires_grad_(), torch.zeros(images).long()
+        cam = explain.grad_cam(features, features.mean((2, 3)), none)
+        assert torch.equal(cam, torch.full((images, 2, 2), 0.25))

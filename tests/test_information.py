@@ -362,3 +362,16 @@ def test_held_out_information_needs_no_order_and_repeats_itself():
 def test_few_independent_samples_read_about_0():
     train, test = _randn(2, 200, 10, dtype=torch.float32), _randn(2, 200, 10, seed=1).float()
     assert held_out_information(train, test, steps=100).abs() < 0.05
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("classes", [1, 2])
+@pytest.mark.parametrize("samples", [1, 2])
+def test_a_batch_without_negatives_has_a_bound_of_0(training, classes, samples):
+    parts = [torch.rand(samples, 4, requires_grad=True) for _ in range(2)]
+    mine = Mine(4, hidden=8, classes=classes).train(training)
+    bound = mine(parts, torch.arange(samples) % classes if classes > 1 else None)
+    bound.sum().backward()
+    assert all(part.grad.isfinite().all() for part in parts)
+    if samples == 1 or classes == 2:
+        assert not bound.any()

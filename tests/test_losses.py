@@ -80,3 +80,16 @@ def test_right_reasons_loss_equals_the_naive_formula():
 def test_masks_of_another_size_are_refused(loss):
     with pytest.raises(ValueError, match=r"\(2, 3, 4\).*\(2, 4, 3\).*upsample"):
         loss(_maps(2, 0), (_maps(2, 1) > 0.5).transpose(1, 2))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_widened(dtype):
+    generator = torch.Generator().manual_seed(0)
+    maps, wrong = torch.rand(3, 8, 8, generator=generator).to(dtype), torch.rand(3, 8, 8) > 0.5
+    for loss in (
+        lambda maps: exemplar_triplet_loss(maps, maps[:1], maps[1:]),
+        lambda maps: mask_loss(maps, wrong),
+        lambda maps: right_reasons_loss(300 * maps, wrong),  # float16 ends at 65504
+    ):
+        assert loss(maps).dtype == torch.float32 and loss(maps).isfinite()
+    assert torch.equal(mask_loss(maps, wrong), mask_loss(maps.float(), wrong))

@@ -226,3 +226,14 @@ def test_no_two_groups_have_one_name(one, two):
     groups = metrics.group_accuracy(label, label, {"f": level}, **named)
     assert [group["n"] for group in groups.values()] == [1, 1]
     assert all("/" in name for name in groups)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_maps_of_half_precision_are_widened(dtype):
+    cams, masks = _case()
+    half = cams.to(dtype)
+    for metric in (metrics.activation_precision, metrics.region_share):
+        expected = torch.as_tensor(metric(half.float(), masks))
+        assert torch.equal(torch.as_tensor(metric(half, masks)), expected)
+    large = torch.full((1, 20, 15), 60_000.0).to(dtype)  # whose sum float16 does not hold
+    assert metrics.region_share(large, masks[:1]).item() == pytest.approx(
+        masks[:1].float().mean().item(), rel=1e-3
+    )

@@ -1,6 +1,7 @@
 """Brain MRI: drawn heads, stored in every way there is, give one upright picture."""
 
 import gzip
+import importlib
 import itertools
 import tracemalloc
 from functools import cache
@@ -322,7 +323,7 @@ def test_too_large_sparse_and_partly_empty_volumes(tmp_path, monkeypatch):
     file = store(head, tmp_path / "a.nii")
     with pytest.raises(DataError, match=r"a\.nii: an empty coronal slice near the middle"):
         read_slices(file, 16, plane="coronal", slices=12)
-    monkeypatch.setattr(volume, "MOST_VOXELS", 12**3 - 1)
+    monkeypatch.setattr(volume, "MOST_BYTES", 12**3 * 16 - 1)  # 4 of a float32, and 12 to work with
     with pytest.raises(DataError, match=r"a\.nii: too large a volume: 12 x 12 x 12 voxels"):
         read_slices(file, 16)
     monkeypatch.undo()
@@ -498,3 +499,96 @@ def test_two_sites_as_in_the_experiment(tmp_path):
     for level in (0, 1):
         of_site = data.confounders["site"].numpy() == level
         assert middle[of_site & ill].max() < middle[of_site & ~ill].min(), "ventricles are dark"
+
+
+def _slices_of(voxels, tmp_path, name):
+    image = nib.Nifti1Image(voxels.astype(np.float32), np.diag([3.0, 3, 3, 1]))
+    nib.save(image, tmp_path / name)
+    return read_slices(tmp_path / name, 64)[0].astype(int)
+
+
+@pytest.mark.parametrize(
+    ("score", "background"),
+    [
+        (lambda brain: (brain - 100) / 30, 0),  # z-scored within the brain
+        (lambda brain: (brain - 100) / 30, np.nan),
+        (lambda brain: (brain - 100) / 30, -7),
+        (lambda brain: (brain - 100) / 30, 9),
+        (lambda brain: (brain - 70) / 40, -1),
+        (lambda brain: -brain, -100),
+        (lambda brain: brain, np.inf),
+    ],
+)
+def test_a_background_of_one_value_is_black_wherever_it_lies(tmp_path, score, background):
+    generator = np.random.default_rng(0)
+    at = np.stack(np.mgrid[:40, :40, :40]) - np.array([20, 20, 24]).reshape(3, 1, 1, 1)
+    brain, white = ((at**2).sum(0) < radius**2 for radius in (15, 9))
+    levels = np.where(white, 130, 80) + 4 * generator.standard_normal(brain.shape)
+    scored = score(levels)
+    least = scored[brain].min()
+    raw = _slices_of(
+        np.where(brain, scored - least + 50 * scored[brain].std(), 0), tmp_path, "a.nii"
+    )
+    found = _slices_of(np.where(brain, scored, background), tmp_path, "b.nii")
+    assert not found[:, 0].any() and not found[0].any() and not raw[0].any()
+    assert abs(found - _slices_of(np.where(brain, scored, least), tmp_path, "c.nii")).max() <= 3
+    ring, middle = found[32, 10:14].mean(), found[30:34, 30:34].mean()
+    assert (ring < middle) == (scored[white].mean() > scored[brain].mean())
+
+
+@pytest.mark.parametrize("share", [0.0, 0.15])
+def test_one_value_within_a_head_is_no_background(tmp_path, share):
+    generator = np.random.default_rng(0)
+    voxels = generator.normal(100, 20, size=(20, 20, 20))
+    voxels[8:12, 8:12, 8 : 8 + int(40 * share)] = 100
+    found = _slices_of(voxels, tmp_path, "a.nii")
+    assert 60 < found[28:36, 28:36].mean() < 190
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype"),
+    [((1000,) * 3, np.uint8), ((2000, 2000, 40), np.float64), ((600, 600, 600), np.int16)],
+)
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_a_header_that_wants_too_much_memory_is_refused(tmp_path, shape, dtype, suffix):
+    header = nib.Nifti1Header()
+    header.set_data_dtype(dtype)
+    header.set_data_shape(shape)
+    header.set_sform(np.eye(4), 1)
+    header["vox_offset"], header["magic"] = 352, b"n+1"
+    content = header.binaryblock + bytes(16_000)
+    file = tmp_path / f"a{suffix}"
+    file.write_bytes(gzip.compress(content) if suffix.endswith("gz") else content)
+    tracemalloc.start()
+    with pytest.raises(
+        DataError, match=r"too large a volume: .* take .* GB, expected 1\.1 at most"
+    ):
+        read_slices(file, 8)
+    assert tracemalloc.get_traced_memory()[1] < 50e6
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("slope", [0.0, np.nan, np.inf, 2.5, 1.0])
+def test_a_slope_that_is_none_scales_nothing(tmp_path, slope):
+    image = draw_head((16, 16, 16))
+    voxels = (1000 * np.asarray(image.dataobj)).astype(np.int16)
+    nib.save(nib.Nifti1Image(voxels, image.affine), tmp_path / "a.nii")
+    plain = read_slices(tmp_path / "a.nii", 32)
+    content = bytearray((tmp_path / "a.nii").read_bytes())
+    content[112:120] = np.array([slope, 0], np.float32).tobytes()
+    (tmp_path / "a.nii").write_bytes(content)
+    assert np.array_equal(read_slices(tmp_path / "a.nii", 32), plain)
+
+
+@pytest.mark.parametrize(
+    ("module", "names"),
+    [
+        ("xbl_kit.data.mri", ["list_mri", "read_slices"]),
+        ("xbl_kit.methods.exbl", ["ExBL"]),
+        ("xbl_kit.checkpoint", ["load_model", "save_model"]),
+    ],
+)
+def test_older_names_are_kept_for_a_while(module, names):
+    with pytest.warns(DeprecationWarning, match="moved to xbl_kit"):
+        found = importlib.reload(importlib.import_module(module))
+    assert found.__all__ == names and all(callable(getattr(found, name)) for name in names)

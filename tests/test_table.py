@@ -151,7 +151,7 @@ def test_faulty_files_are_named(tmp_path):
         with pytest.raises(DataError, match=rf"images/3\.png: {words}"):
             open_dataset("table", root, size=8)
     Image.fromarray(np.full((9, 9), 40_000, dtype=np.uint16)).save(image)
-    with pytest.raises(DataError, match=r"images/3\.png: picture of mode I;16, expected grey"):
+    with pytest.raises(DataError, match=r"images/3\.png: 16 bits a channel, expected 8"):
         open_dataset("table", root, size=8)
     image.write_bytes(whole)
     Image.new("L", (20, 16), 0).save(mask)

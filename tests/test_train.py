@@ -7,10 +7,14 @@ import sys
 
 import pytest
 import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState, GradientState, PartialState
+from torch import nn
 
 from xbl_kit.data import confound
+from xbl_kit.explain import grad_cam
 from xbl_kit.methods import Erm, ExBL
-from xbl_kit.models import build_classifier
+from xbl_kit.models import Classifier, build_classifier, layer_statistics
 from xbl_kit.pick import pick_automatically
 from xbl_kit.train import NotFiniteError, best_epoch, fit, predict
 
@@ -240,3 +244,128 @@ def test_a_lower_rate_counts_when_training_goes_on(small_cohort, rows, tmp_path)
 def _equal_weights(one, other):
     pairs = zip(one.parameters(), other.parameters(), strict=True)
     return all(torch.equal(a, b) for a, b in pairs)
+
+
+def _own_head(*first):
+    return nn.Sequential(*first, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
+
+
+class _Functional(nn.Module):
+    """A head that works in place, without a layer that says so."""
+
+    def __init__(self):
+        super().__init__()
+        self.rest = _own_head()
+
+    def forward(self, features):
+        return self.rest(features.clamp_(min=0))
+
+
+@pytest.mark.parametrize(
+    ("plain", "in_place"),
+    [
+        (nn.ReLU(), nn.ReLU(inplace=True)),
+        (nn.Hardtanh(-0.1, 0.1), nn.Hardtanh(-0.1, 0.1, inplace=True)),
+        (nn.SiLU(), nn.SiLU(inplace=True)),
+        (nn.ReLU(), None),
+    ],
+)
+def test_a_head_that_works_in_place_has_the_same_map(small_cohort, plain, in_place):
+    torch.manual_seed(0)
+    body = nn.Sequential(nn.Conv2d(1, 8, 3, 2, 1), nn.BatchNorm2d(8))
+    other, rows = _own_head(in_place) if in_place else _Functional(), torch.arange(4)
+    models = [Classifier(nn.Sequential(), body, head) for head in (_own_head(plain), other)]
+    last = [next(m for m in model.head.modules() if isinstance(m, nn.Linear)) for model in models]
+    last[1].load_state_dict(last[0].state_dict())
+    first, second = (predict(model, small_cohort, rows) for model in models)
+    assert torch.equal(first.cam, second.cam) and torch.equal(first.logits, second.logits)
+    assert first.cam.any()
+    batch = small_cohort[rows]
+    cams = [grad_cam(*model.eval()(batch.image), batch.label) for model in models]
+    assert torch.equal(*cams)
+    two = Classifier(nn.Sequential(), body, models[1].head, factors={"sex": models[1].head}).eval()
+    _, (label, sex) = two.tasks(two.encode(batch.image))
+    assert torch.equal(label, sex)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize("autocast", [False, True])
+def test_predictions_are_of_32_bits(small_cohort, dtype, autocast):
+    model, rows = build_classifier("small_cnn", 4), torch.arange(6)
+    if not autocast:
+        model = model.to(dtype)
+    with torch.autocast("cpu", dtype, enabled=autocast and dtype != torch.float64):
+        found = predict(model, small_cohort, rows)
+    for tensor in (found.logits, found.cam, *found.parts):
+        assert tensor.dtype == torch.float32 and tensor.isfinite().all()
+
+
+@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode, torch.enable_grad])
+def test_predict_under_any_mode(small_cohort, context):
+    model, rows = build_classifier("small_cnn", 4), torch.arange(6)
+    expected = predict(model, small_cohort, rows)
+    with context():
+        found = predict(nn.DataParallel(model), small_cohort, rows)
+    assert torch.equal(found.cam, expected.cam)
+    with torch.inference_mode():
+        late = build_classifier("small_cnn", 4)
+    with pytest.raises(RuntimeError, match="built under torch"):
+        predict(late, small_cohort, rows)
+
+
+class _Failing(Erm):
+    """Plain training that ends with an error in the second batch."""
+
+    error = KeyboardInterrupt
+
+    def forward(self, batch):
+        if self.training and self.step:
+            raise self.error
+        return super().forward(batch)
+
+
+def _modes(module):
+    return [part.training for part in module.modules()]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError, MemoryError])
+def test_every_mode_is_kept_after_an_error_too(small_cohort, error):
+    method = _Failing(build_classifier("small_cnn", 4))
+    method.error = error
+    method.model.body[0].eval()
+    method.model.head.eval()
+    before, rows = _modes(method), torch.arange(8)
+    predict(method.model, small_cohort, rows)
+    layer_statistics(method.model, small_cohort.images[:4])
+    assert _modes(method) == before
+    with pytest.raises(error):
+        fit(method, small_cohort, rows, rows, batch_size=4, epochs=2, device="cpu")
+    assert _modes(method) == before
+    method.model.head[-1].register_forward_hook(lambda *_: (_ for _ in ()).throw(error))
+    with pytest.raises(error):
+        predict(method.model, small_cohort, rows)
+    assert _modes(method) == before
+    for parameter in method.model.body.parameters():
+        parameter.data = parameter.data.double()  # which the image is not
+    with pytest.raises(RuntimeError):
+        layer_statistics(method.model, small_cohort.images[:4])
+    assert _modes(method) == before
+
+
+@pytest.mark.parametrize("ours", ["no", "bf16"])
+@pytest.mark.parametrize("theirs", ["no", "bf16"])
+def test_accelerates_state_is_left_as_it_was(small_cohort, ours, theirs):
+    kinds = (PartialState, AcceleratorState, GradientState)
+    for kind in kinds:
+        kind._reset_state()
+    method, rows = Erm(build_classifier("small_cnn", 4)), torch.arange(8)
+    plan = {"epochs": 1, "device": "cpu", "precision": ours}
+    fit(method, small_cohort, rows, rows, **plan)
+    assert not any(kind._shared_state for kind in kinds) and "forward" not in vars(method)
+    theirs_now = Accelerator(mixed_precision=theirs, cpu=True)
+    before = [dict(kind._shared_state) for kind in kinds]
+    fit(method, small_cohort, rows, rows, **plan)
+    assert [dict(kind._shared_state) for kind in kinds] == before
+    assert theirs_now.mixed_precision == Accelerator(mixed_precision=theirs).mixed_precision
+    for kind in kinds:
+        kind._reset_state()

@@ -14,7 +14,7 @@ import traitlets
 from nbconvert import HTMLExporter
 from PIL import Image
 
-from xbl_kit.exemplar import Exemplar
+from xbl_kit.exemplar import Exemplar, Explained
 from xbl_kit.widgets import ExemplarPicker
 from xbl_kit.widgets.picker import _check_columns
 
@@ -68,11 +68,11 @@ def test_a_list_needs_several(picker, several):
     with pytest.raises(traitlets.TraitError, match="several=True"):
         picker.good = [103, 106]
     several.good = (103, 106, 103)
-    assert several.good == [103, 106]
+    assert several.good == (103, 106)
     several.good = 109
-    assert several.good == [109]
+    assert several.good == (109,)
     several.good = None
-    assert several.good == []
+    assert several.good == ()
     with pytest.raises(traitlets.TraitError, match=r"bad: 5 is no row .* 20 rows \(100, 103"):
         several.bad = [103, 5]
 
@@ -83,7 +83,7 @@ def test_no_row_is_good_and_bad(picker, several):
     assert (picker.good, picker.bad) == (None, 103)
     several.good = [103, 106]
     several.bad = [106, 109]
-    assert (several.good, several.bad) == ([103], [106, 109])
+    assert (several.good, several.bad) == ((103,), (106, 109))
 
 
 def test_exemplar_keeps_images_and_raw_maps(picker, tmp_path):
@@ -190,3 +190,38 @@ def test_a_saved_notebook_shows_the_still_picture(picker):
     cell = nbformat.v4.new_code_cell("picker", outputs=[output])
     page, _ = HTMLExporter().from_notebook_node(nbformat.v4.new_notebook(cells=[cell]))
     assert "<b>Exemplar picker</b>" in page and "nothing picked yet" in page
+
+
+@pytest.mark.parametrize("change", ["append", "extend", "remove", "insert", "__setitem__"])
+def test_picks_cannot_be_changed_behind_the_browsers_back(several, change):
+    several.good = [103, 106]
+    assert not hasattr(several.good, change)
+
+
+@pytest.mark.parametrize("as_row", [int, np.int64, torch.tensor])
+def test_picks_are_added_to_by_assignment(several, as_row):
+    seen = []
+    several.observe(lambda change: seen.append((change["name"], change["new"])), ["good", "bad"])
+    several.good, several.bad = [as_row(103)], (as_row(106),)
+    several.good += (as_row(106),)  # good now, and so bad no longer
+    assert sorted(seen[-2:]) == [("bad", ()), ("good", (103, 106))]
+    several.set_state({"bad": [109]})  # as the browser sends it
+    assert several.bad == (109,) and several.exemplar.bad.index == (109,)
+    with pytest.raises(traitlets.TraitError, match=r"good: .*999.* is no row of this picker"):
+        several.good += (as_row(999),)
+    assert several.good == (103, 106)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_half_precision_is_shown_and_saved(tmp_path, dtype):
+    arrays = _arrays()
+    halved = {name: arrays[name].to(dtype) for name in ("images", "cams", "share")}
+    picker = ExemplarPicker(**arrays | halved)
+    picker.good, picker.bad = 100, 103
+    assert "good: row 100" in _still(picker)[0]
+    picker.exemplar.save(tmp_path / "x.npz")
+    found = Exemplar.load(tmp_path / "x.npz").good
+    assert torch.equal(found.cam, halved["cams"][:1].to(found.cam.dtype))
+    side = Explained(halved["images"][:1], halved["cams"][:1], (100,), ("COVID",))
+    assert {side.image.dtype, side.cam.dtype} <= {torch.float32, torch.float64}
+    Exemplar(side, side).save(tmp_path / "y.npz")

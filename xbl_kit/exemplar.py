@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from xbl_kit.explain import widened
 from xbl_kit.storage import write_whole
 
 UNREADABLE = (OSError, EOFError, LookupError, TypeError, ValueError, BadZipFile, zlib.error)
@@ -31,6 +32,8 @@ class Explained:
     label: tuple[str, ...]
 
     def __post_init__(self):
+        for name in ("image", "cam"):  # numpy has no bfloat16
+            object.__setattr__(self, name, widened(getattr(self, name)))
         sizes = {name: len(value) for name, value in vars(self).items()}
         if len(set(sizes.values())) != 1 or 0 in sizes.values():
             raise ValueError(

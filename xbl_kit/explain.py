@@ -1,9 +1,17 @@
-"""Explanations of a prediction, differentiable so that a loss may shape them."""
+"""Explanations of a prediction, differentiable so that a loss may shape them.
+
+All maps are of 32 bits or more: half precision goes in, and none comes out.
+"""
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
+
+
+def widened(tensor: Tensor) -> Tensor:
+    """The tensor in 32 bits where it has fewer."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def grad_cam(
@@ -20,18 +28,38 @@ def grad_cam(
     head alone. With `create_graph=True` the map is differentiable, through the weights w_c too;
     without it the map is detached.
 
-    Raises RuntimeError where `logits` do not depend on `features`.
+    Raises RuntimeError where `logits` do not depend on `features`, ValueError for features that
+    are no maps or targets that are no column of the logits.
     """
+    _require_maps(features, logits, target)
     if not (features.requires_grad and logits.requires_grad):
         raise RuntimeError(
             "grad_cam needs features that require grad and logits computed from them under "
-            "torch.enable_grad(); call features.requires_grad_() and then the model's head"
+            "torch.enable_grad(), outside of torch.inference_mode(); call "
+            "features.requires_grad_() and then the model's head"
         )
     score = logits.gather(1, target[:, None]).sum()
     (gradient,) = torch.autograd.grad(score, features, create_graph=create_graph, retain_graph=True)
-    weight = gradient.mean(dim=(2, 3), keepdim=True)
+    weight = widened(gradient).mean(dim=(2, 3), keepdim=True)
     cam = (weight * features).sum(dim=1).relu()
     return cam if create_graph else cam.detach()
+
+
+def _require_maps(features: Tensor, logits: Tensor, target: Tensor) -> None:
+    """Raise ValueError, with a way out, where Grad-CAM has no maps or no logit to explain."""
+    if features.ndim != 4:
+        raise ValueError(
+            f"features are {tuple(features.shape)}, expected (b, c, h, w); of a ViT let the body "
+            "give tokens[:, 1:].mT.unflatten(2, (h, w)), and the head work on that"
+        )
+    if (k := logits.shape[1]) == 1 and (target != 0).any():
+        raise ValueError(
+            f"logits are {tuple(logits.shape)}, one a side is needed: expected targets of 0, not "
+            f"{target.max().item()}; of one logit z give torch.cat([-z, z], dim=1)"
+        )
+    if len(target) and not 0 <= target.min() <= target.max() < k:
+        most = target.max().item()
+        raise ValueError(f"targets {target.min().item()} to {most}, expected 0 to {k - 1}")
 
 
 def log_odds(logits: Float[Tensor, "b k"]) -> Float[Tensor, "b k"]:
@@ -41,6 +69,7 @@ def log_odds(logits: Float[Tensor, "b k"]) -> Float[Tensor, "b k"]:
     p (1 - p), that underflows where a model is sure. Unlike a logit's map it shows what speaks
     against the other classes, too.
     """
+    logits = widened(logits)
     own = torch.eye(logits.shape[1], dtype=torch.bool, device=logits.device)
     others = logits[:, None, :].masked_fill(own, -torch.inf).logsumexp(dim=2)
     return logits - others
@@ -56,7 +85,7 @@ def input_gradient(
     """
     score = logits.log_softmax(dim=1).sum()
     (gradient,) = torch.autograd.grad(score, image, create_graph=create_graph, retain_graph=True)
-    return gradient[:, 0]
+    return widened(gradient[:, 0])
 
 
 def normalise(cam: Float[Tensor, "b h w"], by: str = "max") -> Float[Tensor, "b h w"]:
@@ -64,6 +93,7 @@ def normalise(cam: Float[Tensor, "b h w"], by: str = "max") -> Float[Tensor, "b 
 
     A map of zeros stays one. Raises ValueError for another `by`.
     """
+    cam = widened(cam)
     if by == "none":
         return cam
     scales = {"max": torch.amax, "l2": torch.linalg.vector_norm}
@@ -74,6 +104,7 @@ def normalise(cam: Float[Tensor, "b h w"], by: str = "max") -> Float[Tensor, "b 
 
 def upsample(cam: Float[Tensor, "b h w"], size: tuple[int, int]) -> Float[Tensor, "b p q"]:
     """The maps resized to `size` (height, width), bilinear, as heat maps are usually shown."""
+    cam = widened(cam)
     if tuple(cam.shape[1:]) == tuple(size):
         return cam
     return F.interpolate(cam[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
@@ -103,7 +134,7 @@ def image_times_cam(
     """
     if resolution not in ("input", "features"):
         raise ValueError(f'resolution={resolution!r}: expected "input" or "features"')
-    cam = normalise(cam, by)
+    image, cam = widened(image), normalise(cam, by)
     if resolution == "input":
         return image[:, 0] * upsample(cam, tuple(image.shape[2:]))
     return F.adaptive_avg_pool2d(image, tuple(cam.shape[1:]))[:, 0] * cam

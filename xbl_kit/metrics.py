@@ -17,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from xbl_kit.explain import require_one_size
+from xbl_kit.explain import require_one_size, widened
 
 Numbers = Int[Tensor, " n"]
 PROBES = {
@@ -100,6 +100,7 @@ def activation_precision(
         return float("nan")
     shares = []
     for some, mask in zip(cams.split(64), masks.split(64), strict=True):
+        some = widened(some)  # quantile takes no half precision
         threshold = some.flatten(1).quantile(1 - tau, dim=1)
         strongest = some >= threshold[:, None, None]
         shares.append((strongest & mask).sum(dim=(1, 2)) / strongest.sum(dim=(1, 2)))
@@ -117,6 +118,7 @@ def region_share(cams: Float[Tensor, "n h w"], masks: Bool[Tensor, "n p q"]) -> 
     Raises ValueError for shapes that differ.
     """
     require_one_size(cams, masks)
+    cams = widened(cams)
     return (cams * masks).sum(dim=(1, 2)) / cams.sum(dim=(1, 2))
 
 

@@ -4,14 +4,15 @@ import copy
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
-from accelerate.state import AcceleratorState
+from accelerate.state import AcceleratorState, GradientState, PartialState
 from jaxtyping import Int
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
@@ -22,6 +23,7 @@ from xbl_kit.data import Dataset
 from xbl_kit.data.faults import one_of
 from xbl_kit.explain import grad_cam
 from xbl_kit.models import Classifier
+from xbl_kit.models.classifier import modes_kept
 from xbl_kit.schedule import Schedule
 from xbl_kit.storage import load_state, write_whole
 
@@ -51,33 +53,47 @@ def fit(
     far, or those of the epoch's beginning, and `state` holds the last whole epoch.
     """
     schedule = dataclasses.replace(schedule, **plan) if schedule else Schedule(**plan)
-    was_training = method.training
-    loop = _Loop(method, schedule, steps=len(schedule.batches(rows, 0)))
-    if state and (saved := load_state(state)):
-        loop.load(saved)
-    history = loop.history
-    bar = tqdm(initial=len(history), total=schedule.epochs, desc=title, unit="epoch", disable=None)
-    patience = schedule.patience or schedule.epochs
-    while len(history) < min(schedule.epochs, (best_epoch(history) if history else 0) + patience):
-        good = copy.deepcopy(method.state_dict())
-        try:
-            record = loop.epoch(data, rows, val_rows)
-        except NotFiniteError as error:
-            best = loop.best if schedule.keep == "best" else None
-            method.load_state_dict(best or good)
-            method.train(was_training)
-            raise NotFiniteError(f"{title}, epoch {len(history) + 1}, {error}") from None
-        if state and loop.accelerator.is_main_process:
-            write_whole(state, partial(torch.save, loop.state()))
-        bar.update()
-        bar.set_postfix({part: f"{sum(record[part].values()):.3f}" for part in ("train", "val")})
-        if on_epoch:
-            on_epoch(record)
-    bar.close()
-    if loop.best and schedule.keep == "best":
-        method.load_state_dict(loop.best)
-    method.train(was_training)
+    with modes_kept(method), _accelerate_kept(method):
+        loop = _Loop(method, schedule, steps=len(schedule.batches(rows, 0)))
+        if state and (saved := load_state(state)):
+            loop.load(saved)
+        history, epochs = loop.history, schedule.epochs
+        bar = tqdm(initial=len(history), total=epochs, desc=title, unit="epoch", disable=None)
+        patience = schedule.patience or epochs
+        while len(history) < min(epochs, (best_epoch(history) if history else 0) + patience):
+            good = copy.deepcopy(method.state_dict())
+            try:
+                record = loop.epoch(data, rows, val_rows)
+            except NotFiniteError as error:
+                best = loop.best if schedule.keep == "best" else None
+                method.load_state_dict(best or good)
+                raise NotFiniteError(f"{title}, epoch {len(history) + 1}, {error}") from None
+            if state and loop.accelerator.is_main_process:
+                write_whole(state, partial(torch.save, loop.state()))
+            bar.update()
+            parts = {part: f"{sum(record[part].values()):.3f}" for part in ("train", "val")}
+            bar.set_postfix(parts)
+            if on_epoch:
+                on_epoch(record)
+        bar.close()
+        if loop.best and schedule.keep == "best":
+            method.load_state_dict(loop.best)
     return history
+
+
+@contextmanager
+def _accelerate_kept(method: nn.Module) -> Iterator[None]:
+    """Accelerate's process-wide state, and `method.forward` that it wraps, as they were."""
+    kinds = (PartialState, AcceleratorState, GradientState)
+    states = [dict(kind._shared_state) for kind in kinds]
+    try:
+        yield
+    finally:
+        for kind, state in zip(kinds, states, strict=True):
+            kind._shared_state.clear()
+            kind._shared_state.update(state)
+        if "_original_forward" in vars(method):
+            del method.forward, method._original_forward
 
 
 def best_epoch(history: list[dict]) -> int:
@@ -182,7 +198,7 @@ def _require_finite(losses: dict[str, Tensor], where: str, rows: Tensor) -> None
 
 
 def predict(
-    model: Classifier,
+    model: Classifier | nn.DataParallel,
     data: Dataset,
     rows: Int[Tensor, " n"],
     *,
@@ -191,15 +207,21 @@ def predict(
 ) -> Prediction:
     """Logits and Grad-CAM maps for `rows`, on the model's device, in eval mode.
 
-    The maps explain the predicted class, or the true one with `target="label"`. The model's mode
-    and gradients are left as they were.
+    The maps explain the predicted class, or the true one with `target="label"`. All are of 32 bits,
+    whatever the model's are. The modes of all its parts and its gradients are left as they were.
+
+    Raises RuntimeError for a model that was built under torch.inference_mode.
     """
-    was_training, device = model.training, model.mean.device
-    model.eval()
-    batches = [
-        _predict_batch(model, data[some].to(device), target) for some in rows.split(batch_size)
-    ]
-    model.train(was_training)
+    model = getattr(model, "module", model)  # of a DataParallel, the model itself
+    if any(parameter.is_inference() for parameter in model.parameters()):
+        what = "no map can be had of a model built under torch.inference_mode(): build it outside"
+        raise RuntimeError(what)
+    device = model.mean.device
+    with modes_kept(model), torch.inference_mode(False):
+        model.eval()
+        batches = [
+            _predict_batch(model, data[some].to(device), target) for some in rows.split(batch_size)
+        ]
     logits, cam, parts, others = zip(*batches, strict=True)
     parts, others = (
         [torch.cat(each) for each in zip(*side, strict=True)] for side in (parts, others)
@@ -216,5 +238,5 @@ def _predict_batch(model: Classifier, batch: Batch, target: str) -> tuple:
         parts, (logits, *others) = model.tasks(features)
         chosen = logits.argmax(dim=1) if target == "predicted" else batch.label
         cam = grad_cam(features, logits, chosen)
-    sides = [[tensor.detach().cpu() for tensor in side] for side in (parts, others)]
-    return logits.detach().cpu(), cam.cpu(), *sides
+    sides = [[t.detach().float().cpu() for t in side] for side in ([logits], parts, others)]
+    return sides[0][0], cam.float().cpu(), *sides[1:]

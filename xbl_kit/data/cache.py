@@ -17,7 +17,7 @@ from xbl_kit.data.manifest import Manifest
 from xbl_kit.data.picture import read_mask
 from xbl_kit.storage import cache_folder, load_json, write_json, write_whole
 
-FORMAT = 3  # another number makes all caches anew
+FORMAT = 4  # another number makes all caches anew
 TASKS = 10_000  # more of them at a time would fill the memory
 WORKERS = min(32, (os.cpu_count() or 1) + 4)
 

@@ -7,32 +7,45 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Num, UInt8
+from jaxtyping import Bool, Float, Num, UInt8
 from PIL import Image
-from pydicom import Dataset, dcmread, misc
+from pydicom import Dataset, dcmread, misc, uid
+from pydicom.encaps import generate_frames
 from pydicom.pixels import get_decoder
-from pydicom.pixels.processing import apply_modality_lut, apply_voi, apply_windowing
+from pydicom.pixels.processing import apply_modality_lut, apply_voi
 
-from xbl_kit.data.faults import DataError, Fault
+from xbl_kit.data.faults import MOST_BYTES, DataError, Fault, reading, time_limit
 
 SUFFIXES = (".dcm", ".dicom")
 ROBUST = (1, 99)  # percentiles that become black and white where a file names no window
-FAR = np.array([-1e9, 1e9])  # beyond the ends of every window
 SIDES = ("PixelSpacing", "ImagerPixelSpacing", "PixelAspectRatio")  # of a pixel, the first counts
 SQUARE = 0.01  # sides of a pixel that differ by less count as equal
+WINDOW, RESCALE = ("WindowCenter", "WindowWidth"), ("RescaleSlope", "RescaleIntercept")
+PADDING, LUTS = ("PixelPaddingValue", "PixelPaddingRangeLimit"), ("ModalityLUT", "VOILUT")
 # The only tags that are read: no name, date or place of a patient is among them.
 TAGS = """SOPClassUID SamplesPerPixel PhotometricInterpretation PlanarConfiguration NumberOfFrames
-Rows Columns PixelSpacing ImagerPixelSpacing PixelAspectRatio BitsAllocated BitsStored HighBit
-PixelRepresentation RescaleIntercept RescaleSlope ModalityLUTSequence WindowCenter WindowWidth
-VOILUTFunction VOILUTSequence ExtendedOffsetTable ExtendedOffsetTableLengths PixelData""".split()
+Rows Columns BitsAllocated BitsStored HighBit PixelRepresentation VOILUTFunction ModalityLUTSequence
+VOILUTSequence ExtendedOffsetTable ExtendedOffsetTableLengths PixelData""".split()
+TAGS += [*SIDES, *WINDOW, *RESCALE, *PADDING]
 PHOTOMETRIC = ("MONOCHROME1", "MONOCHROME2", "RGB")
-
+FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
+JP2, CODESTREAM = b"\0\0\0\x0cjP  ", b"jp2c"  # how a JPEG 2000 file begins, and its box of pixels
+DEFLATE = 2 * 1032  # the largest ratio of its compression, and pydicom has two copies
 _LOCK = threading.Lock()
 
 
 def is_dicom(path: Path) -> bool:
     """Whether a file is DICOM by its name or by its first bytes; raises OSError."""
-    return path.suffix.lower() in SUFFIXES or misc.is_dicom(path)
+    return path.suffix.lower() in SUFFIXES or misc.is_dicom(path) or _is_bare(path)
+
+
+def _is_bare(path: Path) -> bool:
+    """Whether a file begins like a data set without preamble, with a tag of group 2 or 8."""
+    with path.open("rb") as file:
+        group, _, kind, length = (file.read(2) for _ in range(4))
+    explicit = kind.isalpha() and kind.isupper()
+    little = group in (b"\2\0", b"\x08\0") and (explicit or (length == b"\0\0" and any(kind)))
+    return little or (group == b"\0\x08" and explicit)
 
 
 def dicom_size(path: Path) -> tuple[int, int]:
@@ -46,9 +59,10 @@ def read_dicom(path: Path) -> Image.Image:
 
     Stored values go through the modality LUT or rescale, then through the VOI LUT or the first
     window. Where there is neither, pictures of up to 8 bits keep their range, others get their 1st
-    to 99th percentile from black to white. MONOCHROME1 is inverted.
+    to 99th percentile from black to white. MONOCHROME1 is inverted. Padding is black and counts
+    for nothing (C.7.5.1.1.2). Empty elements are absent. A data set without preamble is read.
 
-    Raises DataError naming the file: several frames, no pixels, a compression that cannot be read.
+    Raises DataError naming the file and what is wrong with it, too much memory or time included.
     """
     with _reading(path):
         data = _dataset(path)
@@ -62,27 +76,42 @@ def read_dicom(path: Path) -> Image.Image:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Turn what pydicom raises, any exception for broken files, into a DataError without warnings.
+    """Errors as DataError, without warnings, within a time limit.
 
     One file at a time, since the filters of warnings belong to all threads.
     """
-    with _LOCK, warnings.catch_warnings():
+    with _LOCK, warnings.catch_warnings(), reading(path, "DICOM file"), time_limit():
         warnings.simplefilter("ignore")
-        try:
-            yield
-        except (DataError, FileNotFoundError):
-            raise
-        except Exception as error:
-            what = f"not a readable DICOM file ({type(error).__name__}: {error})"
-            raise DataError(Fault(str(path), what)) from None
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
 
 
 def _dataset(path: Path, **options: bool) -> Dataset:
-    if not misc.is_dicom(path):
-        start = path.read_bytes()[:12]
-        what = f"named {path.suffix}, but not DICOM: it begins with {start!r}"
-        raise DataError(Fault(str(path), what if start else "empty file"))
-    return dcmread(path, specific_tags=TAGS, **options)
+    with path.open("rb") as file:
+        head = file.read(1024)
+    whole = head[128:132] == b"DICM"
+    if uid.DeflatedExplicitVRLittleEndian.encode() in head:
+        _require_room(path, path.stat().st_size * DEFLATE, "save it without deflate")
+    data = dcmread(path, specific_tags=TAGS, force=not whole, **options)
+    if not whole and "Rows" not in data:
+        what = f"named {path.suffix}, but not DICOM: it begins with {head[:12]!r}"
+        raise DataError(Fault(str(path), what if head else "empty file"))
+    if "TransferSyntaxUID" not in data.file_meta:
+        implicit, little = data.original_encoding
+        explicit = uid.ExplicitVRLittleEndian if little else uid.ExplicitVRBigEndian
+        data.file_meta.TransferSyntaxUID = uid.ImplicitVRLittleEndian if implicit else explicit
+    for name in (f"{lut}Sequence" for lut in LUTS):
+        first = next(iter(data.get(name) or ()), {})
+        if name in data and not (first.get("LUTDescriptor") and first.get("LUTData")):
+            del data[name]
+    return data
+
+
+def _require_room(path: str | Path, wanted: int, out: str) -> None:
+    """Raise DataError, with the way out, where a file may want more memory than a file may have."""
+    if wanted > MOST_BYTES:
+        what = f"may take {wanted / 1e9:,.1f} GB, expected {MOST_BYTES / 1e9:,.1f} at most; {out}"
+        raise DataError(Fault(str(path), what))
 
 
 def _unusable(data: Dataset) -> str | None:
@@ -91,66 +120,143 @@ def _unusable(data: Dataset) -> str | None:
         kind = getattr(data.get("SOPClassUID"), "name", "") or "kind not given"
         return f"DICOM without pixels ({kind})"
     if (frames := int(data.get("NumberOfFrames") or 1)) > 1:
-        return f"{frames} frames in one DICOM file, expected one"
+        return f"{frames} frames in one DICOM file, expected one; save the one you want by itself"
     if (found := data.get("PhotometricInterpretation")) not in PHOTOMETRIC:
         return f"photometric interpretation {found}, expected one of {', '.join(PHOTOMETRIC)}"
     if found == "RGB" and data.BitsAllocated != 8:
         return f"colours of {data.BitsAllocated} bits, expected 8"
+    if (high := data.get("HighBit")) is not None and high != data.BitsStored - 1:
+        what = f"HighBit is {high}, expected {data.BitsStored - 1} of {data.BitsStored} bits stored"
+        return f"{what}; shift the pixels down and save it anew"
     width, height = _square(data)
     if width * height > (Image.MAX_IMAGE_PIXELS or np.inf):
-        return f"too large a picture: {width} x {height} pixels"
+        return f"too large a picture: {width} x {height} pixels; make it smaller"
+    return _cannot_decode(data)
+
+
+def _cannot_decode(data: Dataset) -> str | None:
+    """Why pydicom cannot give the pixels, or would need more memory than there may be."""
     syntax = data.file_meta.TransferSyntaxUID
     if syntax.is_compressed and not get_decoder(syntax).is_available:
         return f"cannot be decompressed ({syntax.name}); `pip install pylibjpeg[all]` may help"
+    if data["PixelData"].is_undefined_length and not syntax.is_encapsulated:
+        return f"compressed pixels, which {syntax.name} has not; name the transfer syntax they have"
+    stored = data.BitsAllocated // 8  # bytes, and as many that are worked with
+    each = data.get("SamplesPerPixel", 1) * (stored + (8 if stored <= 2 else 40))
+    _require_room(data.filename, data.Rows * data.Columns * each, "make it smaller")
+    if syntax in uid.JPEG2000TransferSyntaxes:
+        stream = next(generate_frames(data.PixelData, number_of_frames=1))
+        at = len(JP2) + 4 if stream.startswith(JP2) else len(stream)
+        while at < len(stream) and stream[at + 4 : at + 8] != CODESTREAM:
+            if (length := int.from_bytes(stream[at : at + 4], "big")) < 8:  # pydicom never ends
+                return f"a JPEG 2000 box of length {length}, expected 8 or more; save it anew"
+            at += length
     return None
 
 
 def _grey(pixels: Num[np.ndarray, "h w"], data: Dataset) -> UInt8[np.ndarray, "h w"]:
     """Stored values of MONOCHROME1 or 2 as a viewer shows them, 0 black to 255 white."""
+    padding = _padding(pixels, data)
+    if not (kept := pixels if padding is None else pixels[~padding]).size:
+        raise DataError(Fault(str(data.filename), "nothing but padding, expected a picture"))
     if pixels.dtype.itemsize > 2:
-        return _shown(pixels, pixels, data)
-    # each value that may occur is worked out once, which takes a tenth of the time
-    low, high = int(pixels.min()), int(pixels.max())
-    table = _shown(np.arange(low, high + 1).astype(pixels.dtype), pixels, data)
-    return table[pixels.astype(np.int32) - low]
+        grey = _shown(pixels, kept, data)
+    else:  # each value that may occur is worked out once, which takes a tenth of the time
+        low, high = int(pixels.min()), int(pixels.max())
+        table = _shown(np.arange(low, high + 1).astype(pixels.dtype), kept, data)
+        grey = table[pixels.astype(np.int32) - low]
+    if data.PhotometricInterpretation == "MONOCHROME1":
+        grey = 255 - grey
+    if padding is not None:
+        grey[padding] = 0
+    return grey
+
+
+def _padding(pixels: Num[np.ndarray, "h w"], data: Dataset) -> Bool[np.ndarray, "h w"] | None:
+    """Where there is no image: the padding value, or all from it to its limit."""
+    value, limit = (_numbers(data, name)[:1] for name in PADDING)
+    if not value.size:
+        return None
+    # They may be written with another sign, or with more bits than are stored.
+    half = 2 ** (data.BitsStored - 1) if data.PixelRepresentation else 0
+    ends = (np.append(value, limit).astype(np.int64) + half) % 2**data.BitsStored - half
+    return (pixels >= ends.min()) & (pixels <= ends.max())
 
 
 def _shown(
-    stored: Num[np.ndarray, "*n"], pixels: Num[np.ndarray, "h w"], data: Dataset
+    stored: Num[np.ndarray, "*n"], kept: Num[np.ndarray, "*m"], data: Dataset
 ) -> UInt8[np.ndarray, "*n"]:
-    """What becomes of stored values in the picture of these `pixels`."""
-    shown = values = apply_modality_lut(stored, data)
+    """What becomes of stored values in a picture that has the values `kept`."""
+    shown = values = _rescaled(stored, data)
     if tables := data.get("VOILUTSequence"):
         shown = apply_voi(np.rint(values).astype(np.int64), data)
         ends = 0, 2 ** tables[0].LUTDescriptor[2] - 1
-    elif _has_window(data):
-        shown, ends = apply_windowing(values, data), apply_windowing(FAR, data)
+    elif window := _window(data):
+        shown, ends = _windowed(values, *window), (0, 1)
     elif (bits := data.BitsStored) <= 8:
         low = -(2 ** (bits - 1)) if data.PixelRepresentation else 0
-        ends = np.sort(apply_modality_lut(np.array([low, low + 2**bits - 1]), data))
-    else:
-        ends = np.percentile(apply_modality_lut(pixels, data), ROBUST)
+        ends = np.sort(_rescaled(np.array([low, low + 2**bits - 1]), data))
+    elif "ModalityLUTSequence" in data:
+        ends = np.percentile(_rescaled(kept, data), ROBUST)
+    else:  # of what is stored, which takes less memory
+        ends = np.sort(_rescaled(np.percentile(kept, ROBUST), data))
     black, white = map(float, ends)
     share = np.clip((shown - black) / ((white - black) or np.inf), 0, 1)
-    grey = (255 * share).round().astype(np.uint8)
-    return 255 - grey if data.PhotometricInterpretation == "MONOCHROME1" else grey
+    return (255 * share).round().astype(np.uint8)
 
 
-def _has_window(data: Dataset) -> bool:
-    """Whether the first window is one; files with an empty one, or of width 0, have none."""
-    center, width = (_numbers(data.get(name)) for name in ("WindowCenter", "WindowWidth"))
-    return bool(center.size and width.size and width[0] >= 1)
+def _rescaled(stored: Num[np.ndarray, "*n"], data: Dataset) -> Num[np.ndarray, "*n"]:
+    """Values after the modality LUT, or the slope and intercept, 1 and 0 where one is missing."""
+    if "ModalityLUTSequence" in data:
+        return apply_modality_lut(stored, data)
+    slope, intercept = (_numbers(data, name)[:1] for name in RESCALE)
+    if not (slope.size or intercept.size):
+        return stored
+    return stored * np.append(slope, 1)[0] + np.append(intercept, 0)[0]
+
+
+def _window(data: Dataset) -> tuple[float, float, str] | None:
+    """Centre, width and function of the first window; an empty one, or one too narrow, is none."""
+    center, width = (_numbers(data, name)[:1] for name in WINDOW)
+    function = str(data.get("VOILUTFunction") or FUNCTIONS[0]).strip().upper()
+    if function not in FUNCTIONS:
+        what = f"VOILUTFunction is {function!r}, expected one of {', '.join(FUNCTIONS)} or nothing"
+        raise DataError(Fault(str(data.filename), what))
+    wide = width.size and (width[0] >= 1 if function == "LINEAR" else width[0] > 0)
+    return (center.item(), width.item(), function) if center.size and wide else None
+
+
+def _windowed(
+    values: Num[np.ndarray, "*n"], center: float, width: float, function: str
+) -> Float[np.ndarray, "*n"]:
+    """From 0 black to 1 white, by C.11.2.1.2 and C.11.2.1.3."""
+    if function == "SIGMOID":
+        return 1 / (1 + np.exp(-4 * (values - center) / width))
+    if function == "LINEAR":
+        center, width = center - 0.5, width - 1
+    share = (values - center) / (width or np.inf) + 0.5
+    return np.where(values > center - width / 2, np.where(values > center + width / 2, 1, share), 0)
 
 
 def _square(data: Dataset) -> tuple[int, int]:
     """Width and height once the pixels are square: the coarser direction gets more of them."""
-    sides = [_numbers(data.get(name)) for name in SIDES]
+    sides = [_numbers(data, name) for name in SIDES]
     ratio = next((s[0] / s[1] for s in sides if len(s) == 2 and s.min() > 0), 1.0)  # down by across
     if abs(ratio - 1) <= SQUARE:
         ratio = 1.0
     return round(data.Columns * max(1, 1 / ratio)), round(data.Rows * max(1, ratio))
 
 
-def _numbers(value: object) -> np.ndarray:
-    """The numbers of a DICOM element, none where it is missing or empty."""
-    return np.ravel(np.asarray([] if value is None or value == "" else value, dtype=float))
+def _numbers(data: Dataset, name: str) -> Float[np.ndarray, " n"]:
+    """The numbers of an element, none where it is missing or empty; DataError for what is none."""
+    try:
+        found = np.ravel(np.asarray(data.get(name), dtype=object))
+        numbers = np.array([each for each in found if each not in (None, "")], dtype=float)
+    except ValueError:
+        numbers = np.array([np.nan])
+    if not np.isfinite(numbers).all():
+        written = data.get_item(name).value  # as it is in the file, where it cannot be converted
+        written = written.decode("latin-1") if isinstance(written, bytes) else str(written)
+        what = f"{name} is {written.strip()!r}, expected numbers, with a decimal point"
+        raise DataError(Fault(str(data.filename), what))
+    return numbers

@@ -1,14 +1,20 @@
 """What is wrong with a user's data, each fault in one line."""
 
+import ctypes
 import re
-from collections.abc import Collection, Iterable, Sequence
+import threading
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, NamedTuple
 
 SHOWN = 8  # names in one message
 ALIKE = 4  # faults of one kind are told in one line
 PLACE = re.compile(r"\S*/.*?(?=: |; |$)|\d+|'[^']*'(?= in line)")  # of a file, a line, a patient
 MEANT = "did you mean {near!r}?"
+MOST_BYTES = 2**30  # of memory that one file may want, worked out from its header
+MOST_SECONDS = 60  # for one file
 
 
 class Fault(NamedTuple):
@@ -67,3 +73,48 @@ def some(names: Iterable[str], *, meant: str, advice: str = MEANT) -> str:
     for near in get_close_matches(meant.strip().casefold(), plain, n=1, cutoff=0.75):
         more += f"; {advice.format(near=plain[near])}"
     return ", ".join(names[:SHOWN]) + more
+
+
+class TooLong(BaseException):
+    """Raised in a thread that reads a file for too long; no `except Exception` keeps it."""
+
+
+@contextmanager
+def time_limit(seconds: float = MOST_SECONDS) -> Iterator[None]:
+    """Raise TooLong in this thread, main or not, once its Python code has run for so long."""
+    raise_in = ctypes.pythonapi.PyThreadState_SetAsyncExc
+    thread, lock, running = ctypes.c_ulong(threading.get_ident()), threading.Lock(), True
+
+    def stop() -> None:
+        with lock:
+            if running:
+                raise_in(thread, ctypes.py_object(TooLong))
+
+    timer = threading.Timer(seconds, stop)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        with lock:
+            running = False
+            raise_in(thread, None)  # what is not raised yet shall not be raised later
+
+
+@contextmanager
+def reading(path: Path, kind: str) -> Iterator[None]:
+    """Turn whatever libraries raise for a file, any exception for broken ones, into a DataError."""
+    try:
+        yield
+        return
+    except DataError:
+        raise
+    except FileNotFoundError:
+        what = "no such file"
+    except TooLong:
+        what = f"not read within {MOST_SECONDS} s; it is damaged, or needs to be saved anew"
+    except Exception as error:
+        said = " ".join(str(error).split()) or type(error).__name__
+        what = f"not a readable {kind} ({said})"
+    raise DataError(Fault(str(path), what)) from None

@@ -1,5 +1,7 @@
 """One picture from a file, grey and of the wanted size, or one line on what is wrong with it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -7,10 +9,15 @@ from jaxtyping import Bool, UInt8
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from xbl_kit.data.dicom import dicom_size, is_dicom, read_dicom
-from xbl_kit.data.faults import DataError, Fault
+from xbl_kit.data.faults import DataError, Fault, reading
 
-MODES = ("1", "L", "LA", "P", "RGB", "RGBA")  # those with 8 bits a channel
+MODES = ("1", "L", "LA", "P", "RGB", "RGBA")  # those with 8 bits a channel, or with more cut off
 PROPORTIONS = 0.02  # by how much a mask's width to height may differ from its image's
+FRAME = 0.9  # of the pixels along its border are white in a mask that is inverted
+LABELS = 9  # grey values that a mask may have at most to be one of numbered labels
+HEADER = 2**16  # bytes that tell the depth of a file
+BITS_PER_SAMPLE = 258  # TIFF
+SIZ = b"\xff\x4f\xff\x51"  # begins a JPEG 2000 codestream
 
 
 def read_frames(
@@ -20,12 +27,15 @@ def read_frames(
 
     With `pad` it is first made square with black borders, without it is stretched. `clahe` is
     contrast-limited adaptive histogram equalisation (Zuiderveld 1994), as scikit-image has it.
-    Raises DataError naming the file where it is not a grey or colour picture of 8 bits a channel.
+    Raises DataError naming the file where `read_picture` does, or it is one grey or too large.
     """
     picture = read_picture(path)
     low, high = picture.getextrema()
-    if low == high:
-        raise DataError(Fault(str(path), f"the same grey, {low}, everywhere"))
+    what = f"the same grey, {low}, everywhere" if low == high else None
+    if pad:
+        what = what or _too_large(*2 * [max(picture.size)], " with its padding")
+    if what:
+        raise DataError(Fault(str(path), what))
     if pad:
         picture = ImageOps.pad(picture, 2 * [max(picture.size)], color=0)
     image = np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR))
@@ -39,67 +49,110 @@ def read_frames(
 def read_mask(path: Path, size: int, image: Path) -> Bool[np.ndarray, "size size"]:
     """The mask of `image`, black and white, resized by nearest neighbour.
 
-    Raises DataError naming the file where it is grey, empty, or has not its image's proportions.
+    Raises DataError naming the file, and a way out, where it is grey, empty, inverted (white all
+    along its border and black within), or has not its image's proportions.
     """
     mask, (width, height) = read_picture(path), picture_size(image)
     values = np.flatnonzero(mask.histogram()).tolist()
+    inside = np.asarray(mask.resize((size, size), Image.Resampling.NEAREST)) > 127
+    border = np.concatenate([inside[0], inside[-1], inside[:, 0], inside[:, -1]]).mean()
     what = None
     if abs(mask.width * height / (mask.height * width) - 1) > PROPORTIONS:
         what = f"mask of {mask.width} x {mask.height} pixels, its image has {width} x {height}"
+        what += "; crop or pad both alike"
     elif grey := sorted(set(values) - {0, 255}):
-        what = f"mask with grey pixels such as {grey[0]}, expected only 0 and 255"
+        what = f"mask with grey pixels such as {grey[0]}, expected only 0 and 255; save "
+        what += f"255 * (mask > {0 if len(values) <= LABELS else 127}) as PNG"
     elif len(values) < 2:
-        what = f"empty mask, {values[0]} everywhere, expected white (255) on black (0)"
+        what = f"empty mask, {values[0]} everywhere, expected white (255) on black (0); draw it, "
+        what += "or leave its row out"
+    elif border > FRAME and inside.mean() < border:
+        what = "mask white all along its border and black within, expected white inside; if it is "
+        what += "inverted, save 255 - mask"
     if what:
         raise DataError(Fault(str(path), what))
-    return np.asarray(mask.resize((size, size), Image.Resampling.NEAREST)) > 127
+    return inside
 
 
 def picture_size(path: Path) -> tuple[int, int]:
-    """Width and height of a picture, read from its header."""
-    if is_dicom(path):
-        return dicom_size(path)
-    with Image.open(path) as picture:
-        return picture.size
+    """Width and height of a picture, read from its header; raises what `read_picture` does."""
+    with reading(path, "picture"):
+        if is_dicom(path):
+            return dicom_size(path)
+        with _opened(path) as picture:
+            return picture.size
 
 
 def read_picture(path: Path) -> Image.Image:
     """The picture in a file, DICOM or any format of Pillow's, grey, 8 bits.
 
+    More than 8 bits a channel are refused outside of DICOM, grey or colour, by the depth that the
+    file itself names: Pillow would keep the upper 8, of 12-bit levels in 16 bits only 4.
     Raises DataError naming the file and what is wrong with it.
     """
-    try:
+    with reading(path, "picture"):
         if is_dicom(path):
             return read_dicom(path)
-        with Image.open(path) as picture:
-            if what := _unusable(picture):
+        with _opened(path) as picture:
+            if what := _unusable(picture, path):
                 raise DataError(Fault(str(path), what))
             return picture.convert("L")
-    except DataError:
-        raise
-    except FileNotFoundError:
-        what = "no such file"
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """A picture of which the header is read."""
+    try:
+        with Image.open(path) as picture:
+            yield picture
+            return
     except UnidentifiedImageError:
         with path.open("rb") as file:
             start = file.read(12)
         what = f"not a picture, it begins with {start!r}" if start else "empty file"
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         what = f"too large a picture: {error}"
-    except Exception as error:  # Pillow's formats raise all kinds, struct.error and IndexError too
-        what = f"not a readable picture ({error})"
     raise DataError(Fault(str(path), what))
 
 
-def _unusable(picture: Image.Image) -> str | None:
-    """What is wrong with an opened picture, if anything is."""
+def _unusable(picture: Image.Image, path: Path) -> str | None:
+    """What is wrong with an opened picture, if anything is, and the way out."""
+    if (bits := _depth(picture, path)) > 8:
+        out = "scale it to 0-255 by the range that it uses, or write DICOM"
+        return f"{bits} bits a channel, expected 8; {out}"
     if picture.mode not in MODES:
         return f"picture of mode {picture.mode}, expected grey or RGB of 8 bits a channel"
-    if picture.width * picture.height > (Image.MAX_IMAGE_PIXELS or np.inf):
-        return f"too large a picture: {picture.width} x {picture.height} pixels"
+    if what := _too_large(picture.width, picture.height):
+        return what
     if getattr(picture, "n_frames", 1) > 1:
-        return f"{picture.n_frames} pictures in one file, expected one"
+        return f"{picture.n_frames} pictures in one file, expected one; save each by itself"
     if (turn := picture.getexif().get(ExifTags.Base.Orientation, 1)) != 1:
-        return f"stored turned or mirrored (EXIF orientation {turn}), expected upright"
+        out = "save it after PIL.ImageOps.exif_transpose"
+        return f"stored turned or mirrored (EXIF orientation {turn}), expected upright; {out}"
     if picture.has_transparency_data and picture.convert("RGBA").getextrema()[3][0] < 255:
-        return "transparent pixels, expected none"
+        return "transparent pixels, expected none; save it on a black ground, without alpha"
     return None
+
+
+def _too_large(width: int, height: int, of: str = "") -> str | None:
+    if width * height > (Image.MAX_IMAGE_PIXELS or np.inf):
+        return f"too large a picture: {width} x {height} pixels{of}; make it smaller"
+    return None
+
+
+def _depth(picture: Image.Image, path: Path) -> int:
+    """Bits a channel as the file has it, 8 where its format has no more."""
+    if picture.format == "TIFF":
+        return max(picture.tag_v2.get(BITS_PER_SAMPLE, (1,)))
+    if picture.format == "PPM":
+        options = picture.tile[0][3]  # the codec's: the mode, with the largest value
+        return options[1].bit_length() if isinstance(options, tuple) else 8
+    if picture.format not in ("PNG", "SGI", "JPEG2000"):
+        return 8
+    with path.open("rb") as file:
+        head = file.read(HEADER)
+    if picture.format == "JPEG2000":
+        start = head.index(SIZ) + 40
+        channels = int.from_bytes(head[start : start + 2], "big")
+        return max((bits & 127) + 1 for bits in head[start + 2 : start + 2 + 3 * channels : 3])
+    return head[24] if picture.format == "PNG" else 8 * head[3]

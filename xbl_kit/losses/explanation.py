@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from xbl_kit.explain import require_one_size
+from xbl_kit.explain import require_one_size, widened
 
 
 def exemplar_triplet_loss(
@@ -27,7 +27,7 @@ def exemplar_triplet_loss(
 
     Raises ValueError where the sizes differ.
     """
-    triplet = (explanation, good, bad)
+    triplet = [widened(maps) for maps in (explanation, good, bad)]
     if len(sizes := {tuple(maps.shape[1:]) for maps in triplet}) > 1:
         raise ValueError(f"explanation, good and bad must have one size, got {sorted(sizes)}")
     flat = [maps.flatten(1) for maps in triplet]
@@ -49,7 +49,7 @@ def mask_loss(cam: Float[Tensor, "b h w"], wrong: Bool[Tensor, "b p q"]) -> Floa
     Raises ValueError where the shapes differ.
     """
     require_one_size(cam, wrong)
-    return (cam * wrong).mean()
+    return (widened(cam) * wrong).mean()
 
 
 def right_reasons_loss(
@@ -61,4 +61,4 @@ def right_reasons_loss(
     Raises ValueError where the shapes differ.
     """
     require_one_size(gradient, wrong)
-    return (gradient * wrong).square().sum(dim=(1, 2)).mean()
+    return (widened(gradient) * wrong).square().sum(dim=(1, 2)).mean()

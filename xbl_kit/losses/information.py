@@ -139,7 +139,8 @@ class Mine(nn.Module):
             raise ValueError(f"classes={self.classes} needs the labels")
         # A narrower part is filled up with constants, which carry no information.
         stack = torch.stack([F.pad(part, (0, self.size - part.shape[1])) for part in parts], dim=1)
-        stack = self.norm(stack.flatten(1)).view_as(stack).transpose(0, 1)
+        flat = stack.flatten(1)  # of one sample there is no scale, and no negative either
+        stack = (self.norm(flat) if len(flat) > 1 else flat).view_as(stack).transpose(0, 1)
         if self.classes > 1:
             one_hot = F.one_hot(label, self.classes).to(stack.dtype)
             stack = torch.cat([stack, one_hot.expand(len(stack), -1, -1)], dim=2)

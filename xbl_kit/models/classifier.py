@@ -1,6 +1,7 @@
 """The classifier that every method trains: frozen prefix and its cache, body, a head for a task."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,17 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from xbl_kit.storage import digest, write_whole
+
+
+@contextmanager
+def modes_kept(module: nn.Module) -> Iterator[None]:
+    """Training or eval of each part as it was, in the end and after an error."""
+    modes = [(part, part.training) for part in module.modules()]
+    try:
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
 
 
 class Classifier(nn.Module):
@@ -57,20 +69,20 @@ class Classifier(nn.Module):
 
     def run_prefix(self, image: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b c p q"]:
         """The frozen prefix's output, which stays the same all through training."""
-        return self.prefix((image - self.mean) / self.std)
+        return self.prefix(((image - self.mean) / self.std).to(self.mean.dtype))
 
     def encode(
         self, image: Float[Tensor, "b 1 h w"], stem: Float[Tensor, "b c p q"] | None = None
     ) -> Float[Tensor, "b d r s"]:
         """The last feature maps; a cached `stem` stands in for the prefix."""
-        return self.body(self.run_prefix(image) if stem is None else stem)
+        return self.body(self.run_prefix(image) if stem is None else stem.to(self.mean.dtype))
 
     def forward(
         self, image: Float[Tensor, "b 1 h w"], stem: Float[Tensor, "b c p q"] | None = None
     ) -> tuple[Float[Tensor, "b d r s"], Float[Tensor, "b k"]]:
         """Features (b, d, r, s) and logits (b, k)."""
         features = self.encode(image, stem)
-        return features, self.head(features)
+        return features, self.head(features.clone())  # a head may work in place
 
     def tasks(
         self, features: Float[Tensor, "b d r s"]
@@ -80,7 +92,7 @@ class Classifier(nn.Module):
         The label's come first. Of a head that is no sequence of layers the part is what it sees.
         """
         whole = [head if isinstance(head, nn.Sequential) else [head] for head in self.heads]
-        parts = [nn.Sequential(*layers[:-1])(features) for layers in whole]
+        parts = [nn.Sequential(*layers[:-1])(features.clone()) for layers in whole]
         return parts, [layers[-1](part) for layers, part in zip(whole, parts, strict=True)]
 
 
@@ -142,16 +154,17 @@ def layer_statistics(
     The last layer of every shape counts, from a quarter of the image's resolution on and without
     the top: of MobileNetV2 the blocks 3, 6, 10, 13, 16 and 17. The model's mode is left as it was.
     """
-    was_training, device = model.training, model.mean.device
-    layers, found = [*model.eval().prefix.children(), *model.body.children()], []
-    for start in range(0, len(images), batch_size):
-        image = torch.from_numpy(np.array(images[start : start + batch_size])).to(device)
-        maps = (image[:, None].float() / 255 - model.mean) / model.std
-        by_shape = {tuple(maps.shape[1:]): maps for maps in _outputs(layers[:-1], maps)}
-        small = [m for shape, m in by_shape.items() if 4 * shape[-1] <= image.shape[-1]]
-        both = [side for m in small for side in (m.mean(dim=(2, 3)), m.std(dim=(2, 3)))]
-        found.append(torch.cat(both, dim=1).cpu().numpy())
-    model.train(was_training)
+    device = model.mean.device
+    layers, found = [*model.prefix.children(), *model.body.children()], []
+    with modes_kept(model):
+        model.eval()
+        for start in range(0, len(images), batch_size):
+            image = torch.from_numpy(np.array(images[start : start + batch_size])).to(device)
+            maps = (image[:, None].float() / 255 - model.mean) / model.std
+            by_shape = {tuple(maps.shape[1:]): maps for maps in _outputs(layers[:-1], maps)}
+            small = [m for shape, m in by_shape.items() if 4 * shape[-1] <= image.shape[-1]]
+            both = [side for m in small for side in (m.mean(dim=(2, 3)), m.std(dim=(2, 3)))]
+            found.append(torch.cat(both, dim=1).cpu().numpy())
     return np.concatenate(found)
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from torchvision.utils import make_grid
 
 from xbl_kit.exemplar import Exemplar, Explained
-from xbl_kit.explain import normalise, upsample
+from xbl_kit.explain import normalise, upsample, widened
 from xbl_kit.plots import MAP_COLOURS, heat
 
 _COLOURS = (MAP_COLOURS(np.arange(256))[:, :3] * 255).round().astype(np.uint8)
@@ -30,7 +30,7 @@ class ExemplarPicker(anywidget.AnyWidget):
     """A grid of n images under their Grad-CAM maps, to pick one good and one bad explanation.
 
     `cams` stay raw and reach the exemplar unchanged. `index` holds the row numbers that `good` and
-    `bad` speak of: one each or None, lists of them with `several`. No row is both; the later pick
+    `bad` speak of: one each or None, tuples of them with `several`. No row is both; the later pick
     wins. `share` is the share of each map inside the lungs (NaN: empty map), `confidence` that of
     the prediction; `thumbnail` is in pixels. `exemplar` holds what is picked.
 
@@ -66,14 +66,14 @@ class ExemplarPicker(anywidget.AnyWidget):
         columns = dict(index=index, label=label, predicted=predicted)
         columns |= {"share": share, "confidence": confidence}
         _check_columns(columns | {"images": images, "cams": cams}, len(classes))
-        self._images, self._cams = images.detach().cpu(), cams.detach().cpu()
+        self._images, self._cams = (widened(each.detach().cpu()) for each in (images, cams))
         self._index, self._label, self._predicted = index, label, predicted
         self._several, self._classes = several, tuple(classes)
         self._at = {row: i for i, row in enumerate(index.tolist())}
         sheet, across = _image_sheet(self._images)
         super().__init__(
-            good=self._value([]),
-            bad=self._value([]),
+            good=self._value(()),
+            bad=self._value(()),
             _sheet=sheet,
             _maps=_eight_bits(normalise(self._cams.clamp_min(0))).numpy().tobytes(),
             _rows={name: _plain(values) for name, values in columns.items()}
@@ -97,7 +97,7 @@ class ExemplarPicker(anywidget.AnyWidget):
     def _check_pick(self, proposal):
         side, value = proposal["trait"].name, proposal["value"]
         rows = value if self._several and _is_list(value) else [] if value is None else [value]
-        return self._value(list(dict.fromkeys(self._check_row(side, row) for row in rows)))
+        return self._value(tuple(dict.fromkeys(self._check_row(side, row) for row in rows)))
 
     @traitlets.observe("good", "bad")
     def _move(self, change):
@@ -106,15 +106,15 @@ class ExemplarPicker(anywidget.AnyWidget):
         new = self._picked(change["name"])
         if set(new) & set(self._picked(other)):
             kept = [row for row in self._picked(other) if row not in new]
-            setattr(self, other, self._value(kept))
+            setattr(self, other, self._value(tuple(kept)))
 
-    def _value(self, rows: list[int]) -> list[int] | int | None:
+    def _value(self, rows: tuple[int, ...]) -> tuple[int, ...] | int | None:
         """Rows as `good` and `bad` hold them."""
         return rows if self._several else next(iter(rows), None)
 
-    def _picked(self, side: str) -> list[int]:
+    def _picked(self, side: str) -> tuple[int, ...]:
         value = getattr(self, side)
-        return value if self._several else [] if value is None else [value]
+        return value if self._several else () if value is None else (value,)
 
     def _check_row(self, side: str, value) -> int:
         with suppress(TypeError):
@@ -127,7 +127,7 @@ class ExemplarPicker(anywidget.AnyWidget):
             f"rows ({some}){hint}"
         )
 
-    def _explained(self, rows: list[int]) -> Explained:
+    def _explained(self, rows: tuple[int, ...]) -> Explained:
         at = [self._at[row] for row in rows]
         index, label = self._index[at], self._label[at]
         return Explained.of(self._images[at], self._cams[at], index, label, self._classes)

@@ -8,13 +8,14 @@ import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 from PIL import Image
 
-from xbl_kit.data.faults import DataError, Fault
+from xbl_kit.data.faults import MOST_BYTES, DataError, Fault, reading, time_limit
 
 PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}  # the axis of right, anterior, superior they cut
 SAMPLE = 2**20  # voxels that percentiles are taken from
 EDGE = 0.05  # a slice is of the head if its head has this share of the largest slice's
 HEAD = 140  # mm from the vertex down to the skull's base; below is the neck
-MOST_VOXELS = 2**30
+BORDER, SHARE = 0.5, 0.2  # of the border and of all voxels that a background of one value fills
+WORK = 12  # bytes a voxel that reading takes beside those of the file
 
 
 def read_slices(
@@ -30,11 +31,15 @@ def read_slices(
     As radiologists see them: the patient's left is on the right; sagittal slices face left. Stacks
     run upwards, forwards or to the patient's right. Slices keep their proportions in millimetres
     and are made square with black borders. Black and white are `percentiles` of the head's voxels.
+    One value that fills the border and much of the volume is background, and black, as 0 is where
+    a brain was z-scored.
 
     Raises DataError naming the file where it is no volume, has no orientation, or is empty.
     """
     axis = PLANES[plane]
-    volume, spacing = _read_volume(path)
+    with reading(path, "NIfTI volume"), time_limit():
+        volume, spacing = _read_volume(path)
+    _blacken(volume)
     if volume.shape[axis] < slices:
         what = f"{volume.shape[axis]} {plane} slices, expected {slices} or more"
         raise DataError(Fault(str(path), what))
@@ -52,18 +57,26 @@ def read_slices(
 
 def _read_volume(path: Path) -> tuple[Float32[np.ndarray, "x y z"], list[float]]:
     """The voxels, along the patient's right, anterior and superior, and their size in mm."""
-    try:
-        image = nib.load(path)
-        if not (what := _unusable(image)):
-            with np.errstate(over="ignore"):
-                voxels = image.get_fdata(dtype=np.float32, caching="unchanged")
-    except Exception as error:  # nibabel raises all kinds, struct.error and zlib.error too
-        what = f"not a readable NIfTI volume ({' '.join(str(error).split())})"
-    if what:
+    image = nib.load(path)
+    if what := _unusable(image):
         raise DataError(Fault(str(path), what))
+    with np.errstate(over="ignore"):
+        voxels = image.get_fdata(dtype=np.float32, caching="unchanged")
     volume = nib.Nifti1Image(voxels.reshape(image.shape[:3]), image.affine)
     upright = nib.as_closest_canonical(volume)
     return np.asarray(upright.dataobj), nib.affines.voxel_sizes(upright.affine).tolist()
+
+
+def _blacken(volume: Float32[np.ndarray, "x y z"]) -> None:
+    """Give a background of one value, NaN too, the lowest value that is left, in place."""
+    border = np.concatenate([volume.take((0, -1), axis).ravel() for axis in range(3)])
+    values, counts = np.unique(border, return_counts=True)
+    value = values[counts.argmax()]
+    same = np.isnan(volume) if np.isnan(value) else volume == value
+    lowest = volume.min(where=~same & np.isfinite(volume), initial=np.inf)
+    fills = counts.max() > BORDER * len(border) and same.mean() > SHARE
+    if fills and np.isfinite(lowest) and not value < lowest:
+        volume[same] = lowest
 
 
 def _unusable(image: nib.spatialimages.SpatialImage) -> str | None:
@@ -73,8 +86,9 @@ def _unusable(image: nib.spatialimages.SpatialImage) -> str | None:
         return f"a file of type {type(image).__name__}, expected NIfTI"
     if len(shape) < 3 or min(shape[:3]) < 2 or np.prod(shape[3:]) != 1:
         return f"an image of shape {' x '.join(map(str, shape))}, expected one volume, x y z"
-    if np.prod(shape, dtype=float) > MOST_VOXELS:
-        return f"too large a volume: {' x '.join(map(str, shape))} voxels"
+    if (wanted := np.prod(shape, dtype=float) * (kind.itemsize + WORK)) > MOST_BYTES:
+        much = f"{wanted / 1e9:,.1f} GB, expected {MOST_BYTES / 1e9:,.1f} at most; make it smaller"
+        return f"too large a volume: {' x '.join(map(str, shape))} voxels take {much}"
     if kind.kind not in "biuf":
         return f"voxels of type {kind}, expected numbers"
     if not (image.header["qform_code"] or image.header["sform_code"]):
