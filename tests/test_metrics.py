@@ -226,6 +226,8 @@ def test_no_two_groups_have_one_name(one, two):
     groups = metrics.group_accuracy(label, label, {"f": level}, **named)
     assert [group["n"] for group in groups.values()] == [1, 1]
     assert all("/" in name for name in groups)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_maps_of_half_precision_are_widened(dtype):
     cams, masks = _case()
