@@ -219,10 +219,15 @@ def test_maps_are_widened(dtype):
         ((2, 197, 64), (2, 4), [0, 1], r"\(2, 197, 64\), expected \(b, c, h, w\); of a ViT"),
         ((2, 64), (2, 4), [0, 1], r"\(2, 64\), expected"),
         ((2, 1, 8, 4, 4), (2, 4), [0, 1], r"\(2, 1, 8, 4, 4\), expected"),
-        ((2, 8, 4, 4), (2, 1), [0, 1], r"\(2, 1\), .* not 1; of one logit z give torch.cat"),
-        ((2, 8, 4, 4), (2, 1), [0, -1], r"\(2, 1\), .*expected targets of 0"),
-        ((2, 8, 4, 4), (2, 4), [0, 4], "targets 0 to 4, expected 0 to 3"),
-        ((2, 8, 4, 4), (2, 4), [-1, 3], "targets -1 to 3, expected 0 to 3"),
+        (
+            (2, 8, 4, 4),
+            (2, 1),
+            [0, 1],
+            r"target 1, expected 0 to 0 of logits \(2, 1\); of a single logit z give torch.cat",
+        ),
+        ((2, 8, 4, 4), (2, 1), [0, -1], r"target -1, expected 0 to 0 of logits \(2, 1\)"),
+        ((2, 8, 4, 4), (2, 4), [0, 4], "target 4, expected 0 to 3 of logits"),
+        ((2, 8, 4, 4), (2, 4), [-1, 3], "target -1, expected 0 to 3 of logits"),
     ],
 )
 def test_what_has_no_map_is_named(features, logits, target, words):

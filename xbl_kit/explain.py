@@ -52,14 +52,12 @@ def _require_maps(features: Tensor, logits: Tensor, target: Tensor) -> None:
             f"features are {tuple(features.shape)}, expected (b, c, h, w); of a ViT let the body "
             "give tokens[:, 1:].mT.unflatten(2, (h, w)), and the head work on that"
         )
-    if (k := logits.shape[1]) == 1 and (target != 0).any():
+    k = logits.shape[1]
+    if wrong := [each for each in target.tolist() if not 0 <= each < k]:
         raise ValueError(
-            f"logits are {tuple(logits.shape)}, one a side is needed: expected targets of 0, not "
-            f"{target.max().item()}; of one logit z give torch.cat([-z, z], dim=1)"
+            f"target {wrong[0]}, expected 0 to {k - 1} of logits {tuple(logits.shape)}; of a "
+            "single logit z give torch.cat([-z, z], dim=1)"
         )
-    if len(target) and not 0 <= target.min() <= target.max() < k:
-        most = target.max().item()
-        raise ValueError(f"targets {target.min().item()} to {most}, expected 0 to {k - 1}")
 
 
 def log_odds(logits: Float[Tensor, "b k"]) -> Float[Tensor, "b k"]:
