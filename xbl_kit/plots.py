@@ -9,7 +9,7 @@ import numpy as np
 import PIL.Image
 import seaborn as sns
 from jaxtyping import Bool, Float, Int
-from matplotlib import colormaps
+from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from pandas import DataFrame
@@ -22,6 +22,8 @@ Mask = Bool[Tensor, "h w"]
 Maps = Sequence[Tensor | None] | Tensor
 # Perceptually even, and readable for the colour-blind: never "jet".
 MAP_COLOURS = colormaps["inferno"]
+# What is written is text, as `$\bad$` is, and no formula: for all that draws or makes labels.
+AS_TEXT = rc_context({"text.parse_math": False})
 
 
 def show(figure: Figure, alt: str) -> None:
@@ -31,6 +33,7 @@ def show(figure: Figure, alt: str) -> None:
     display(Image(png(figure), alt=alt))
 
 
+@AS_TEXT
 def png(figure: Figure) -> bytes:
     """A figure as PNG; a palette of 256 colours makes it three times smaller than it would be."""
     drawn, small = BytesIO(), BytesIO()
@@ -79,7 +82,7 @@ def overlay(
         axes.imshow(heat(normalise(cam[None])[0].numpy()))
     if mask is not None and mask.any():
         axes.contour(mask.numpy(), levels=[0.5], colors="#56b4e9", linewidths=1)
-    axes.set_title(title, fontsize=10)
+    axes.set_title(title, fontsize=10, parse_math=False)
     axes.set_axis_off()
 
 
@@ -90,6 +93,7 @@ def heat(strength: np.ndarray) -> np.ndarray:
     return coloured
 
 
+@AS_TEXT
 def gallery(
     images: Maps, cams: Maps = (), masks: Maps = (), *, titles: Sequence[str] = (), columns: int = 4
 ) -> Figure:
@@ -108,6 +112,7 @@ def gallery(
     return figure
 
 
+@AS_TEXT
 def map_grid(
     images: Float[Tensor, "n 1 h w"],
     cams: Mapping[str, Float[Tensor, "n h w"]],
@@ -131,6 +136,7 @@ def map_grid(
     return figure
 
 
+@AS_TEXT
 def split_bars(
     values: Mapping[str, Mapping[str, float | None]], *, ylabel: str, chance: float | None = None
 ) -> Figure:
@@ -149,6 +155,7 @@ def split_bars(
     return figure
 
 
+@AS_TEXT
 def dots(
     points: Sequence[tuple[str, str, float, float]], *, xlabel: str, chance: float | None = None
 ) -> Figure:
@@ -172,6 +179,7 @@ def dots(
     return figure
 
 
+@AS_TEXT
 def share_maps(tables: Mapping[str, DataFrame]) -> Figure:
     """One panel a table of P(level | label), a row a label: rows that differ are a bias."""
     widths = [table.shape[1] for table in tables.values()]
@@ -186,6 +194,7 @@ def share_maps(tables: Mapping[str, DataFrame]) -> Figure:
     return figure
 
 
+@AS_TEXT
 def scatter(
     points: Float[Tensor, "n 2"],
     columns: Mapping[str, tuple[Sequence[str], Int[Tensor, " n"]]],
