@@ -93,7 +93,7 @@ class Exemplar:
             with ZipFile(path) as whole:
                 if (size := sum(part.file_size for part in whole.infolist())) > MOST:
                     raise ValueError(f"{size:,} bytes, expected at most {MOST:,}")
-            with np.load(path, allow_pickle=False) as arrays:
+            with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 sides = {side: _read_side(arrays, side) for side in ("good", "bad")}
                 return cls(**sides, picked_by=_read(arrays, "picked_by", "U", 0).item())
         except Exception as error:

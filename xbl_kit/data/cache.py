@@ -17,7 +17,8 @@ from xbl_kit.data.faults import DataError, Fault
 from xbl_kit.data.manifest import Manifest
 from xbl_kit.data.picture import read_mask
 from xbl_kit.digests import code_digest, digest
-from xbl_kit.storage import cache_folder, load_json, sweep, write_json, write_whole
+from xbl_kit.kept import load_sealed, write_sealed
+from xbl_kit.storage import cache_folder, sweep, write_whole
 
 TASKS = 10_000  # more of them at a time would fill the memory
 WORKERS = min(32, (os.cpu_count() or 1) + 4)
@@ -38,8 +39,11 @@ def decoded(manifest: Manifest, size: int, *, skip_faulty: bool = False) -> tupl
     pictures = cache_folder() / "images" / f"{cache_key(manifest, size)}.pixels"
     record = pictures.with_suffix(".json")
     shape = (len(manifest) * manifest.frames, manifest.files().shape[1], size, size)
+    found = None
     try:
-        if skip_faulty and (found := _recorded(record, len(manifest))):
+        with suppress(ValueError):
+            found = skip_faulty and load_sealed(record)
+        if found:
             _refuse(manifest, found)
         if not (pictures.exists() and pictures.stat().st_size == prod(shape)):
             _decode(manifest, shape, pictures, record)
@@ -63,20 +67,6 @@ def cache_key(manifest: Manifest, size: int) -> str:
     return digest(repr(key))
 
 
-def _recorded(record: Path, n: int) -> dict | None:
-    """What was found in n rows when they were decoded; None where that is not known."""
-    with suppress(ValueError):
-        match load_json(record):
-            case {"hashes": list(hashes), "unreadable": list(unreadable)} if len(hashes) == n:
-                fits = all(isinstance(each, str) for each in hashes)
-                fits &= all(
-                    isinstance(each, list) and list(map(type, each)) == [str, str, int]
-                    for each in unreadable
-                )
-                return {"hashes": hashes, "unreadable": unreadable} if fits else None
-    return None
-
-
 def _decode(manifest: Manifest, shape: tuple[int, ...], pictures: Path, record: Path) -> None:
     """Write the pictures, if none has a fault, and in any case the record of what was found.
 
@@ -96,7 +86,7 @@ def _decode(manifest: Manifest, shape: tuple[int, ...], pictures: Path, record: 
         if cache_key(manifest, shape[-1]) != pictures.stem:
             what = "a file has changed while it was read; open the data again"
             raise ValueError(f"{manifest.roots[0]}: {what}")
-        write_json(record, found)
+        write_sealed(record, found)
         _refuse(manifest, found)
 
     need = f"decoded images need {prod(shape) / 1e6:,.0f} MB, XBL_KIT_CACHE says where"

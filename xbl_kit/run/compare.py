@@ -7,19 +7,11 @@ import numpy as np
 from filelock import FileLock
 
 from xbl_kit.exemplar import Exemplar
+from xbl_kit.run import stage
 from xbl_kit.run.measure import rounded
 from xbl_kit.run.recipes import RECIPES
 from xbl_kit.run.report import draw_comparison, versions, write_comparison
-from xbl_kit.run.stage import (
-    RECORD,
-    RESULTS,
-    alone,
-    begin,
-    finish,
-    finished,
-    refuse_others,
-    run_name,
-)
+from xbl_kit.run.stage import RECORD, RESULTS
 from xbl_kit.run.task import Given, Settings, Task, inputs_of, open_task, settle
 from xbl_kit.run.work import Work, do_all
 from xbl_kit.storage import OwnFiles, write_json
@@ -60,12 +52,12 @@ def compare(
     inputs = inputs_of(wanted[0]) if files else {}
     exemplar = None if wanted[0].exemplars == "auto" else Exemplar.load(wanted[0].exemplars)
     if resume and files:
-        refuse_others(files, record, inputs)
-        if (results := finished(files, exemplar)) and results["settings"] == record:
+        stage.refuse_others(files, record, inputs)
+        if (results := stage.finished(files, exemplar)) and results["settings"] == record:
             return results
     if not files:
         return _run([Work(open_task(each), None, exemplar, device) for each in wanted], record)
-    with alone(files.folder, sharing=resume, how="join it with --resume"):
+    with stage.alone(files.folder, sharing=resume, how="join it with --resume"):
         works = _open(wanted, record, inputs, exemplar, Path(out), device, resume)
         return _run(works, record, OwnFiles(out, RECORD))
 
@@ -85,7 +77,7 @@ def _run(works: Sequence[Work], record: dict, files: OwnFiles | None = None) -> 
         write_json(files.own(RESULTS), results)
         files.write(FIGURE, draw_comparison(results))
         files.write(REPORT, write_comparison(results, FIGURE).encode())
-        finish(files, *(work.files for work in works))
+        stage.finish(files, *(work.files for work in works))
     return results
 
 
@@ -102,15 +94,15 @@ def _open(
     how, names = {"resume": resume, "exemplar": exemplar}, (RESULTS, REPORT, FIGURE)
     with FileLock(out / ".open.lock"):  # what one process caches is there for the others
         files = OwnFiles(out, RECORD)
-        begin(files, record, inputs, names, **how)
+        stage.begin(files, record, inputs, names, **how)
         files.names |= set(names)  # so that none takes another's for a stranger's
         files.save()
         works = []
         for each in wanted:
             name = "-".join(filter(None, (f"seed-{each.seed}", each.control)))
-            own, run = OwnFiles(out / name, RECORD), run_name({**each.record, "models": 0}, inputs)
-            work = Work(open_task(each), own, exemplar, device, run)
-            begin(own, each.record, inputs, work.names, **how)
+            own = OwnFiles(out / name, RECORD)
+            work = Work(open_task(each), own, exemplar, device)
+            stage.begin(own, each.record, inputs, work.names, **how)
             own.names |= set(work.names)
             own.save()
             works.append(work)

@@ -8,20 +8,10 @@ from accelerate import PartialState
 from xbl_kit.data.faults import one_of
 from xbl_kit.digests import digest
 from xbl_kit.exemplar import Exemplar, picked_by_person
+from xbl_kit.run import stage
 from xbl_kit.run.recipes import PAPERS, RECIPES
 from xbl_kit.run.report import draw_run, versions
-from xbl_kit.run.stage import (
-    PICKS,
-    RECORD,
-    RESULTS,
-    Run,
-    alone,
-    begin,
-    finish,
-    finished,
-    refuse_others,
-    run_name,
-)
+from xbl_kit.run.stage import PICKS, RECORD, RESULTS, Run
 from xbl_kit.run.task import Given, Settings, build_network, inputs_of, open_task, settle
 from xbl_kit.run.work import Work, do_all
 from xbl_kit.storage import OwnFiles, load_model, write_json
@@ -56,16 +46,16 @@ def reproduce(
     if not files:
         return _run(Work(open_task(wanted), None, exemplar, device))
     if resume:
-        refuse_others(files, wanted.record, inputs)
-        if results := finished(files, exemplar):
+        stage.refuse_others(files, wanted.record, inputs)
+        if results := stage.finished(files, exemplar):
             return results
-    with alone(files.folder):
+    with stage.alone(files.folder):
         # Under torchrun one process of a machine opens first: what it caches is there for others.
         with PartialState(cpu=device == "cpu").local_main_process_first():
-            files, run = OwnFiles(out, RECORD), run_name(wanted.record, inputs)
-            work = Work(open_task(wanted), files, exemplar, device, run)
+            files = OwnFiles(out, RECORD)
+            work = Work(open_task(wanted), files, exemplar, device)
             how = {"resume": resume, "exemplar": exemplar}
-            begin(files, wanted.record, inputs, work.names, **how)
+            stage.begin(files, wanted.record, inputs, work.names, **how)
             _keep_exemplar(files, person, exemplar)
         return _run(work)
 
@@ -77,7 +67,7 @@ def _run(work: Work) -> dict:
     if work.files:
         write_json(work.files.own(RESULTS), results)
         draw_run(results, work.models, work.task, work.files.write)
-        finish(work.files)
+        stage.finish(work.files)
     return results
 
 
@@ -102,10 +92,10 @@ def open_run(out: str | Path) -> Run:
     Raises FileNotFoundError where no run came to its end, ValueError where its data have changed.
     """
     files = OwnFiles(out, RECORD)
-    if not (results := finished(files)):
+    if not (results := stage.finished(files)):
         raise FileNotFoundError(f"{out}: no finished run; `reproduce(..., out={str(out)!r})` first")
     settings = Settings(**files.content["settings"])
-    refuse_others(files, settings.record, inputs_of(settings))
+    stage.refuse_others(files, settings.record, inputs_of(settings))
     task = open_task(settings)
     names = results["models"]
     models = {n: build_network(task.settings, task.data, RECIPES[n].heads) for n in names}

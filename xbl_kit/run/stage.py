@@ -11,18 +11,17 @@ from typing import NamedTuple
 from filelock import FileLock, Timeout
 from torch import nn
 
-from xbl_kit import __version__
 from xbl_kit.data import Dataset
 from xbl_kit.digests import digest, file_digest
 from xbl_kit.exemplar import Exemplar, picked_by_person
+from xbl_kit.kept import load_sealed, write_sealed
 from xbl_kit.models import Classifier
 from xbl_kit.run.splits import Rows
 from xbl_kit.schedule import Schedule
-from xbl_kit.storage import OwnFiles, load_json, load_model, save_model, write_json
+from xbl_kit.storage import OwnFiles, load_json, load_model, save_model
 from xbl_kit.train import best_epoch, fit
 
 RECORD, RESULTS, PICKS = "run.json", "results.json", "exemplar.npz"
-ANEW = "delete it, and its stage is done anew"
 
 
 class Run(NamedTuple):
@@ -40,24 +39,6 @@ def files_of(stages: Iterable[str]) -> list[str]:
     figures = ("accuracy.png", "worst_group.png", "activation_precision.png", "maps.png")
     each = ("model-{}.safetensors", "stage-{}.json", "train-{}.pt", "tsne-{}.png")
     return [RESULTS, PICKS, *figures, *(name.format(m) for m in stages for name in each)]
-
-
-def write_sealed(path: str | Path, content: dict) -> None:
-    """Write `content` as JSON, with a hash of it that `load_sealed` asks for."""
-    write_json(path, content | {"seal": _seal(content)})
-
-
-def load_sealed(path: str | Path) -> dict | None:
-    """What `write_sealed` wrote, or None where there is no file; ValueError where it is another."""
-    found = load_json(path)
-    content = dict(found) if isinstance(found, dict) else {}
-    if found is not None and content.pop("seal", None) != _seal(content):
-        raise ValueError(f"{path}: not as xbl-kit {__version__} wrote it; {ANEW}")
-    return None if found is None else content
-
-
-def _seal(content: dict) -> str:
-    return digest(json.dumps(json.loads(json.dumps(content)), sort_keys=True))
 
 
 @contextmanager
@@ -124,7 +105,7 @@ def refuse_others(files: OwnFiles, settings: dict, inputs: dict) -> None:
         if key not in added and found.get(key, "none") != settings.get(key)
     ]
     if (theirs := made.get("version")) != inputs["version"]:
-        what.append(f"of xbl-kit {theirs or 'before 0.1'}, expected {inputs['version']}")
+        what.append(f"of xbl-kit {theirs or '(older)'}, expected {inputs['version']}")
     for key in ("data", "weights"):
         if made.get(key) != inputs[key]:
             what.append(f"on {key} that have changed since")
@@ -154,7 +135,9 @@ def begin(
     keep = files.names - {RESULTS} if resume else keep  # figures of then, weights of now: no
     known = files.content.get("exemplar") if resume else None
     picked = digest(*exemplar.tensors) if exemplar else known
-    files.begin(names, keep=keep, settings=settings, inputs=inputs, exemplar=picked)
+    # Methods may be added to a comparison: what they are does not tell one run from another.
+    run = run_name(settings | {"models": 0}, inputs)
+    files.begin(names, keep=keep, settings=settings, inputs=inputs, run=run, exemplar=picked)
 
 
 def finish(files: OwnFiles, *others: OwnFiles) -> None:
@@ -164,7 +147,7 @@ def finish(files: OwnFiles, *others: OwnFiles) -> None:
         own / name
         for own in (files, *others)
         for name in sorted(own.names)
-        if name in told or name.endswith(".safetensors")
+        if name in told or name.startswith(("stage-", "model-"))
     ]
     names = {path.relative_to(files.folder).as_posix(): file_digest(path) for path in paths}
     run = run_name(files.content["settings"], files.content["inputs"])
@@ -176,8 +159,13 @@ def finished(files: OwnFiles, picks: Exemplar | None = None) -> dict | None:
     """The results of a run that came to its end, with these picks if any, and was left as it was;
     else None."""
     match files.content:
-        case {"done": {"run": run, "files": dict(names)}, "settings": dict(settings), **rest}:
-            is_whole = run == run_name(settings, rest.get("inputs"))
+        case {
+            "done": {"run": run, "files": dict(names)},
+            "settings": dict(settings),
+            "inputs": dict(inputs),
+            **rest,
+        }:
+            is_whole = run == run_name(settings, inputs)
             is_whole &= all(file_digest(files / name) == of for name, of in names.items())
             if is_whole and not (picks and digest(*picks.tensors) != rest.get("exemplar")):
                 return load_json(files / RESULTS)
@@ -229,7 +217,7 @@ class Stage:
         if "results" not in found or (model and not (self.files / self.weights).exists()):
             return None
         if model and file_digest(self.files / self.weights) != found["weights"]:
-            what = f"not the weights that {self.record} tells of; {ANEW}"
+            what = f"not the weights that {self.record} tells of; delete both"
             raise ValueError(f"{self.files / self.weights}: {what}")
         if model:
             load_model(model, self.files / self.weights)

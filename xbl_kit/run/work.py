@@ -39,20 +39,12 @@ def stages_of(task: Task, name: str) -> dict[str, list[Given]]:
 class Work:
     """A run under way: what it is, its folder, the exemplar once there is one, what is done.
 
-    `models` are by recipe, `found[recipe]` is what was measured, by what was given. `run` tells the
-    run from others. Raises ValueError for an exemplar that is of other data.
+    `models` are by recipe, `found[recipe]` is what was measured, by what was given. Raises
+    ValueError for an exemplar that is of other data.
     """
 
-    def __init__(
-        self,
-        task: Task,
-        files: OwnFiles | None,
-        exemplar: Exemplar | None,
-        device: str,
-        run: str = "",
-    ):
+    def __init__(self, task: Task, files: OwnFiles | None, exemplar: Exemplar | None, device: str):
         self.task, self.files, self.exemplar, self.device = task, files, exemplar, device
-        self.run = run
         if exemplar:
             _refuse_misfit(exemplar, task)
         self.stages = {name: stages_of(task, name) for name in in_order(task.models)}
@@ -111,7 +103,8 @@ class Work:
             inputs += self.exemplar.tensors
         first = self.found[recipe.as_long_as][Given()] if recipe.as_long_as else None
         epochs = first["train"]["kept"] if first else None
-        given = {"run": self.run, "inputs": digest(*inputs), "epochs": epochs}
+        run = self.files.content.get("run") if self.files else None
+        given = {"run": run, "inputs": digest(*inputs), "epochs": epochs}
         gifts = {"cells": [list(cell) for cell in cells]} if any(cells[0][:2]) else {}
         stage = Stage(title, self.files, given | gifts)
         trained = recipe.schedule is not None

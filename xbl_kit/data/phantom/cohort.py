@@ -1,7 +1,8 @@
 """A cohort of phantom patients, as a data set like any other."""
 
 from collections.abc import Mapping, Sequence
-from math import prod
+from contextlib import suppress
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -9,20 +10,12 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from xbl_kit.caches import cached_arrays
 from xbl_kit.data.confound import lay_out
 from xbl_kit.data.dataset import Dataset
-from xbl_kit.data.phantom.draw import (
-    CLASSES,
-    FACTORS,
-    LEVELS,
-    Column,
-    Drawing,
-    Phantoms,
-    make_phantoms,
-)
+from xbl_kit.data.phantom.draw import CLASSES, FACTORS, LEVELS, Column, Drawing, make_phantoms
 from xbl_kit.digests import code_digest, digest
-from xbl_kit.storage import cache_folder
+from xbl_kit.kept import load_array
+from xbl_kit.storage import cache_folder, sweep, write_whole
 
 PER_CELL = {"train": 400, "val": 100, "test": 100}
 
@@ -71,36 +64,37 @@ def redraw(data: Dataset, rows: Int[Tensor, " n"], *, seed: int = 0, **changed: 
     return _dataset(known | changed, make_phantoms(**known | changed, **how))
 
 
-def _kept(columns: dict[str, np.ndarray], how: dict) -> Phantoms:
+def _kept(columns: dict[str, np.ndarray], how: dict) -> Sequence[np.ndarray]:
     """`make_phantoms` from the cache, where the same code drew the same before."""
-
-    def make() -> dict[str, np.ndarray]:
-        image, *masks = make_phantoms(**columns, **how)
-        return {"image": image, "masks": np.packbits(masks)}
-
     drawing, known = Drawing(**how | {"threads": 1}), [x for pair in columns.items() for x in pair]
     key = digest(code_digest(Path(__file__).parent), repr(drawing), *known)
-    shape = len(columns["patient"]), drawing.size, drawing.size
-    shapes = {"image": shape, "masks": (-(-2 * prod(shape) // 8),)}
-    path = cache_folder() / "phantoms" / f"{key}.npz"
-    image, masks = cached_arrays(path, make, shapes).values()
-    both = np.unpackbits(masks, count=2 * image.size).view(bool)
-    return Phantoms(image, *both.reshape(2, *image.shape))
+    path = cache_folder() / "phantoms" / f"{key}.npy"
+    shape = 2, len(columns["patient"]), drawing.size, drawing.size
+    planes = load_array(path, shape, np.uint8)
+    if planes is None:
+        image, lungs, humerus = make_phantoms(**columns, **how)
+        planes, whole = np.stack([image, lungs + 2 * humerus.view(np.uint8)]), BytesIO()
+        np.save(whole, planes)
+        with suppress(OSError):  # nothing is lost but time
+            sweep(path.parent)
+            write_whole(path, whole.getbuffer())
+    return planes[0], (planes[1] & 1).view(bool), planes[1] > 1
 
 
 def _dataset(
-    columns: dict[str, Column], drawn: Phantoms, split: np.ndarray | None = None
+    columns: dict[str, Column], drawn: Sequence[np.ndarray], split: np.ndarray | None = None
 ) -> Dataset:
-    """The data set of the patients drawn from some columns."""
-    column = {name: torch.as_tensor(x).expand(len(drawn.image)) for name, x in columns.items()}
+    """The data set of the patients whose images, lungs and humeri were drawn from some columns."""
+    image, lungs, humerus = drawn
+    column = {name: torch.as_tensor(x).expand(len(image)) for name, x in columns.items()}
     levels = {factor: names for factor, names in LEVELS.items() if factor in column}
     return Dataset(
-        images=drawn.image,
+        images=image,
         label=column["label"],
         classes=CLASSES,
         patient=column["patient"],
         confounders={factor: column[factor] for factor in levels},
         levels=levels,
-        masks={"lungs": drawn.lungs, "humerus": drawn.humerus},
+        masks={"lungs": lungs, "humerus": humerus},
         split=split,
     )
