@@ -126,11 +126,11 @@ def killed(job: Callable, folder: Path, seconds: float, kills: int) -> None:
     assert os.waitpid(started(job, folder), 0)[1] == 0, f"{job.__name__}: failed, see above"
 
 
-def kill_all(jobs: Path, kills: int, chains: int) -> dict[str, dict]:
+def kill_all(jobs: Path, names: list[str], kills: int, chains: int) -> dict[str, dict]:
     """How many chains of each job ended as the job that was left alone."""
     inputs_for(jobs)
     found = {}
-    for name, job in JOBS.items():
+    for name, job in ((name, JOBS[name]) for name in names):
         (jobs / "alone").mkdir()
         start = time.perf_counter()
         killed(job, jobs / "alone", 0, 0)
@@ -260,13 +260,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=30, help="of each job")
     parser.add_argument("--chains", type=int, default=5, help="each with its share of the kills")
+    parser.add_argument("--jobs", nargs="*", default=list(JOBS), choices=JOBS)
     parser.add_argument("--inputs", type=int, default=20_000, help="of each kind of file")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
     options = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     with tempfile.TemporaryDirectory() as folder:
-        found = {"killed": kill_all(Path(folder) / "jobs", options.kills, options.chains)}
+        how = options.jobs, options.kills, options.chains
+        found = {"killed": kill_all(Path(folder) / "jobs", *how)}
         (Path(folder) / "files").mkdir()
         found["mutated"] = fuzz(Path(folder) / "files", options.inputs)
     options.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

@@ -77,7 +77,7 @@ def test_a_real_interruption_ends_with_130(tmp_path):
             break
         time.sleep(0.1)
     run.send_signal(signal.SIGINT)
-    _, said = run.communicate(timeout=120)
+    _, said = run.communicate(timeout=300)
     assert run.returncode == 130 and said.count("\n") == 1 and said.endswith("--resume` goes on\n")
     assert not (tmp_path / "out").exists(), "no lock is left, nor a folder that holds nothing"
 
@@ -95,8 +95,8 @@ def test_figures_show_any_name(name):
     figures = [
         plots.gallery(tensor, titles=[name]),
         plots.map_grid(tensor[:, None], maps, titles=[name] * 2, notes={name: [name] * 2}),
-        plots.split_bars({name: {name: 0.5}}, ylabel=f"{name}."),
-        plots.dots([(name, name, 0.5, 0.1)], xlabel=name, chance=0.2),
+        plots.split_bars({"A": {name: 0.5}, "B": {name: 0.4}}, ylabel=f"{name}."),
+        plots.dots([(name, "A", 0.5, 0.1)], xlabel=name, chance=0.2),
         plots.share_maps({name: table}),
         plots.scatter(tensor[0, :, :2], {name: ((name,), torch.zeros(4).long())}, title=name),
     ]

@@ -207,12 +207,13 @@ def scatter(
     """
     figure, cells = panels((3 * len(columns), 4), 1, len(columns))
     below = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "ncols": 2, "frameon": False}
-    for axes, (name, (levels, of_point)) in zip(cells[0], columns.items(), strict=True):
+    for axes, (column, (levels, of_point)) in zip(cells[0], columns.items(), strict=True):
         colours = sns.color_palette("colorblind", len(levels))
         for number, level in enumerate(levels):
             xy = points[of_point == number].T
-            axes.scatter(*xy, s=5, color=colours[number], linewidths=0, label=level)
-        axes.set(title=name, xticks=[], yticks=[], box_aspect=1)
+            name = f" {level}" if level.startswith("_") else level  # which legends leave out
+            axes.scatter(*xy, s=5, color=colours[number], linewidths=0, label=name)
+        axes.set(title=column, xticks=[], yticks=[], box_aspect=1)
         axes.legend(**below, markerscale=3)
     figure.suptitle(title)
     return figure
