@@ -7,9 +7,9 @@ python benchmarks/mimm.py ablation                        scaling x attention x 
 python benchmarks/mimm.py factors                         1 to 4 factors at .8, .9 and .98
 python benchmarks/mimm.py thesis --root DIR               MIMM's two-factor extension, on digits
 
-Ablation and factors are on small data, so that a hundred models take an hour or two. Runs are kept in
-build/benchmarks and taken up again. Prints a table, mean +- standard deviation over the seeds, and
-writes mimm_<study>.json beside this file after each run. In the saved files "mimm-x", the
+Ablation and factors are on small data, so that a hundred models take an hour or two. Runs are kept
+in build/benchmarks and taken up again. Prints a table, mean +- standard deviation over the seeds,
+and writes mimm_<study>.json beside this file after each run. In the saved files "mimm-x", the
 reconstruction, has rows for three factors at .9 alone: it trains three times as long as others.
 """
 

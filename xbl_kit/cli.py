@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shlex
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -24,16 +25,44 @@ MIMM = "unlearn several spurious factors at once, beside baselines and an oracle
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns 0 when fine, 1 when it failed. Wrong usage exits with 2."""
+    """Run the command; returns 0 when fine, 1 when it failed, 130 when it was interrupted.
+
+    Wrong usage exits with 2. What went wrong is told in one line; --debug shows where.
+    """
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
     options = vars(_parser().parse_args(arguments))
     act, options["reading"] = options.pop("act"), dict(options.get("reading", ()))
+    debug = options.pop("debug")
     with warnings.catch_warnings():
-        warnings.showwarning = lambda said, *_: print(f"xbl-kit: {said}", file=sys.stderr)
+        warnings.showwarning = lambda said, *_: _tell(said)
         try:
             return act(options, options.pop("json", False))
-        except (ValueError, OSError) as error:
-            print(f"xbl-kit: {error}", file=sys.stderr)
-            return 1
+        except (Exception, KeyboardInterrupt) as error:
+            if debug:
+                raise
+            if not isinstance(error, KeyboardInterrupt):
+                _tell(_in_words(error))
+                return 1
+            goes_on = act in (_reproduce, _compare)
+            again = ["xbl-kit", *arguments, *["--resume"] * (goes_on and "resume" not in options)]
+            _tell(f"interrupted; `{shlex.join(again)}` {'goes on' if goes_on else 'starts anew'}")
+            return 130
+
+
+def _tell(what: object) -> None:
+    print(f"xbl-kit: {' '.join(str(what).split())}", file=sys.stderr)
+
+
+def _in_words(error: Exception) -> str:
+    """An error in words for who did not write the code."""
+    said, name = str(error), type(error).__name__
+    full = ("out of memory", "allocate memory", "not enough memory")
+    if isinstance(error, MemoryError) or any(words in said.lower() for words in full):
+        less = "a smaller size or batch needs less, as --preset quick has, or close other programs"
+        return f"out of memory ({said or name}); {less}"
+    if isinstance(error, ValueError | OSError):
+        return said
+    return f"{name}: {said}; --debug shows where, which helps when you report it"
 
 
 def _reproduce(options: dict, as_json: bool) -> int:
@@ -171,6 +200,7 @@ FLAGS = {
     "out": _flag("folder to write to (default: build/...)", "DIR", type=Path, default=None),
     "resume": _flag("go on with a run that was stopped", action="store_true"),
     "device": _flag("where to train (default: auto)", choices=("auto", "cpu", "cuda")),
+    "debug": _flag("show where an error was raised", action="store_true", default=False),
     "json": _flag("print JSON instead of tables", action="store_true"),
 }
 READING = ("root", "target", "option")
@@ -205,6 +235,6 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--data", choices=kinds, help="kind of data set", **how)
         if name == "mimm-x":
             command.set_defaults(strength=0.9)
-        for flag in flags:
+        for flag in (*flags, "debug"):
             command.add_argument(f"--{flag}", **FLAGS[flag])
     return parser

@@ -1,11 +1,10 @@
 """The record of a person's feedback: good explanations and bad ones."""
 
-import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from zipfile import BadZipFile
+from zipfile import ZipFile
 
 import numpy as np
 import torch
@@ -15,7 +14,8 @@ from torch import Tensor
 from xbl_kit.explain import widened
 from xbl_kit.storage import write_whole
 
-UNREADABLE = (OSError, EOFError, LookupError, TypeError, ValueError, BadZipFile, zlib.error)
+MOST = 2**28  # bytes in an exemplar file: 1,000 images of 224 px
+KINDS = {"image": ("f", 4), "cam": ("f", 3), "index": ("iu", 1), "label": ("U", 1)}
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,9 @@ class Explained:
                 f"an explanation needs as many maps, rows and labels as images, and at least one; "
                 f"got {', '.join(f'{name} {size}' for name, size in sizes.items())}"
             )
+        for name in ("image", "cam"):
+            if not getattr(self, name).isfinite().all():
+                raise ValueError(f"an explanation's {name} holds NaN or an infinite number")
 
     @classmethod
     def of(
@@ -82,19 +85,23 @@ class Exemplar:
                 arrays[f"{side}_{name}"] = value.numpy(force=True) if is_tensor else np.array(value)
         whole = BytesIO()
         np.savez_compressed(whole, **arrays)
-        write_whole(path, lambda partial: partial.write_bytes(whole.getvalue()))
+        write_whole(path, whole.getbuffer())
 
     @classmethod
     def load(cls, path: str | Path) -> "Exemplar":
         """Read what `save` wrote; ValueError names the file where it is something else."""
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"{path}: no such exemplar file")
         try:
+            with ZipFile(path) as whole:
+                if (size := sum(part.file_size for part in whole.infolist())) > MOST:
+                    raise ValueError(f"{size:,} bytes, expected at most {MOST:,}")
             with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 sides = {side: _read_side(arrays, side) for side in ("good", "bad")}
-                return cls(**sides, picked_by=str(arrays["picked_by"]))
-        except FileNotFoundError:
-            raise FileNotFoundError(f"{path}: no such exemplar file") from None
-        except UNREADABLE as error:
-            raise ValueError(f"{path}: not an exemplar saved by Exemplar.save ({error})") from error
+                return cls(**sides, picked_by=_read(arrays, "picked_by", "U", 0).item())
+        except Exception as error:
+            why = " ".join(str(error).split()) or type(error).__name__
+            raise ValueError(f"{path}: not an exemplar saved by Exemplar.save ({why})") from error
 
     def summary(self) -> dict:
         """Who picked, and which rows and labels, for `results.json`."""
@@ -113,6 +120,14 @@ def picked_by_person(path: str | Path) -> "Exemplar | None":
     return exemplar if exemplar and exemplar.picked_by != "auto" else None
 
 
+def _read(arrays, name: str, kinds: str, dimensions: int) -> np.ndarray:
+    array = arrays[name]
+    if array.dtype.kind not in kinds or array.ndim != dimensions:
+        raise ValueError(f"{name} is {array.dtype} of shape {array.shape}")
+    return array
+
+
 def _read_side(arrays, side: str) -> Explained:
-    image, cam, *rest = (arrays[f"{side}_{field.name}"] for field in fields(Explained))
-    return Explained(*map(torch.from_numpy, (image, cam)), *(tuple(each.tolist()) for each in rest))
+    found = {name: _read(arrays, f"{side}_{name}", *kind) for name, kind in KINDS.items()}
+    image, cam = (torch.from_numpy(found[name].astype(np.float32)) for name in ("image", "cam"))
+    return Explained(image, cam, tuple(found["index"].tolist()), tuple(found["label"].tolist()))

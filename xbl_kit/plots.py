@@ -9,7 +9,7 @@ import numpy as np
 import PIL.Image
 import seaborn as sns
 from jaxtyping import Bool, Float, Int
-from matplotlib import colormaps
+from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from pandas import DataFrame
@@ -34,6 +34,8 @@ COLOURS = {
     "adversary": "#8d6e63", "dcor": "#8c6cd0", "hsic": "#7b68c8", "club": "#5e4fa2",
 }  # fmt: skip
 TITLES = {"reweighted-erm": "reweighted", "groupdro": "group-dro", "distance-correlation": "dcor"}
+# What is written is text, as `$\bad$` is, and no formula: for all that draws or makes labels.
+AS_TEXT = rc_context({"text.parse_math": False})
 
 
 def show(figure: Figure, alt: str) -> None:
@@ -43,6 +45,7 @@ def show(figure: Figure, alt: str) -> None:
     display(Image(png(figure), alt=alt))
 
 
+@AS_TEXT
 def png(figure: Figure) -> bytes:
     """A figure as PNG; a palette of 256 colours makes it three times smaller than it would be.
 
@@ -101,7 +104,7 @@ def overlay(
         axes.imshow(heat(normalise(cam[None])[0].numpy()))
     if mask is not None and mask.any():
         axes.contour(mask.numpy(), levels=[0.5], colors="#56b4e9", linewidths=1)
-    axes.set_title(title, fontsize=10)
+    axes.set_title(title, fontsize=10, parse_math=False)
     axes.set_axis_off()
 
 
@@ -112,6 +115,7 @@ def heat(strength: np.ndarray) -> np.ndarray:
     return coloured
 
 
+@AS_TEXT
 def gallery(
     images: Maps, cams: Maps = (), masks: Maps = (), *, titles: Sequence[str] = (), columns: int = 4
 ) -> Figure:
@@ -130,6 +134,7 @@ def gallery(
     return figure
 
 
+@AS_TEXT
 def map_grid(
     images: Float[Tensor, "n 1 h w"],
     cams: Mapping[str, Float[Tensor, "n h w"]],
@@ -153,6 +158,7 @@ def map_grid(
     return figure
 
 
+@AS_TEXT
 def split_bars(
     values: Mapping[str, Mapping[str, float | None]], *, ylabel: str, chance: float | None = None
 ) -> Figure:
@@ -172,6 +178,7 @@ def split_bars(
     return figure
 
 
+@AS_TEXT
 def dots(points: Sequence[tuple], *, xlabel: str, chance: float | None = None) -> Figure:
     """A row for each model and note of (model, note, series, mean, spread), in the order given.
 
@@ -197,6 +204,7 @@ def dots(points: Sequence[tuple], *, xlabel: str, chance: float | None = None) -
     return figure
 
 
+@AS_TEXT
 def share_maps(tables: Mapping[str, DataFrame]) -> Figure:
     """One panel a table of P(level | label), a row a label: rows that differ are a bias."""
     widths = [table.shape[1] for table in tables.values()]
@@ -211,6 +219,7 @@ def share_maps(tables: Mapping[str, DataFrame]) -> Figure:
     return figure
 
 
+@AS_TEXT
 def scatter(
     points: Float[Tensor, "n 2"],
     columns: Mapping[str, tuple[Sequence[str], Int[Tensor, " n"]]],
@@ -223,12 +232,13 @@ def scatter(
     """
     figure, cells = panels((3 * len(columns), 4), 1, len(columns))
     below = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "ncols": 2, "frameon": False}
-    for axes, (name, (levels, of_point)) in zip(cells[0], columns.items(), strict=True):
+    for axes, (column, (levels, of_point)) in zip(cells[0], columns.items(), strict=True):
         colours = sns.color_palette("colorblind", len(levels))
         for number, level in enumerate(levels):
             xy = points[of_point == number].T
-            axes.scatter(*xy, s=5, color=colours[number], linewidths=0, label=level)
-        axes.set(title=name, xticks=[], yticks=[], box_aspect=1)
+            name = f" {level}" if level.startswith("_") else level  # which legends leave out
+            axes.scatter(*xy, s=5, color=colours[number], linewidths=0, label=name)
+        axes.set(title=column, xticks=[], yticks=[], box_aspect=1)
         axes.legend(**below, markerscale=3)
     figure.suptitle(title)
     return figure

@@ -1,20 +1,26 @@
 """What lies on disk: each file written whole or not at all, and never over somebody else's."""
 
-import hashlib
+import errno
 import json
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from io import BytesIO
 from itertools import count
 from pathlib import Path
+from platform import node
+from threading import get_native_id
 
-import numpy as np
+import safetensors.torch
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import nn
 
+from xbl_kit.digests import digest  # noqa: F401  (what is written is known by its digest)
+from xbl_kit.weights import fill, plain, read_weights
+
 FOREIGN = "was not written by xbl-kit and stays as it is; choose another folder"
+OTHER = "the state of another training; delete it to start anew"
 
 
 def cache_folder() -> Path:
@@ -27,21 +33,67 @@ def is_first_process() -> bool:
     return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
-def write_whole(path: str | Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file beside `path`, then rename it: no half-written files.
+def write_whole(
+    path: str | Path,
+    write: Callable[[Path], object] | bytes | memoryview,
+    *,
+    size: int = 0,
+    what: str = "",
+) -> None:
+    """Fill a temporary file beside `path`, or let `write` do so, and rename it once it is on disk.
 
-    Of the processes that `torchrun` starts on a machine only the first one writes.
+    Nobody ever sees half a file: what fails leaves the old one as it is. Where `write` needs `size`
+    bytes they are set aside first, and it opens the file without emptying it. Of the processes that
+    `torchrun` starts on a machine only the first one writes. Raises OSError, which says `what` for.
     """
     if not is_first_process():
         return
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f".{path.name}.{node()}-{os.getpid()}-{get_native_id()}.partial")
     try:
-        write(partial)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.touch()
+        mode = partial.stat().st_mode  # as the umask has it, whatever `write` makes of the file
+        _set_aside(partial, size)
+        if callable(write):
+            write(partial)
+        else:
+            partial.write_bytes(write)
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
+        if partial.stat().st_mode != mode:
+            partial.chmod(mode)
         partial.replace(path)
+    except OSError as error:
+        said = (error.strerror or str(error)) + (what and f"; {what}")
+        raise OSError(error.errno, said, str(path)) from None
     finally:
-        partial.unlink(missing_ok=True)
+        if partial.exists():
+            partial.unlink(missing_ok=True)
+
+
+def _set_aside(path: Path, size: int) -> None:
+    """Take `size` bytes of the disk, where that can be done; OSError where it has not as many."""
+    if size and hasattr(os, "posix_fallocate"):
+        with path.open("rb+") as file:
+            try:
+                os.posix_fallocate(file.fileno(), 0, size)
+            except OSError as error:
+                if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # a file system without it
+                    raise
+
+
+def sweep(folder: str | Path) -> None:
+    """Remove what `write_whole` left half-written where its process, of this machine, is gone."""
+    ours = re.compile(rf"\..+\.{re.escape(node())}-(\d+)-\d+\.partial")
+    for path in Path(folder).glob(".*.partial") if os.name == "posix" else ():
+        try:
+            if found := ours.fullmatch(path.name):
+                os.kill(int(found[1]), 0)
+        except (ProcessLookupError, OverflowError):
+            path.unlink(missing_ok=True)
+        except PermissionError:  # somebody's, and alive
+            continue
 
 
 def names_like(path: Path) -> Iterator[Path]:
@@ -55,26 +107,16 @@ def write_beside(path: str | Path, content: bytes) -> Path:
     else to x-1.md, or the next that is free, with a warning. Returns where it is."""
     for each in names_like(Path(path)):
         if not os.path.lexists(each):
-            write_whole(each, lambda partial: partial.write_bytes(content))
+            write_whole(each, content)
         if not os.path.lexists(each) or (each.is_file() and each.read_bytes() == content):
             break
         warnings.warn(f"{each}: says something else, and stays as it is", stacklevel=3)
     return each
 
 
-def digest(*parts: str | np.ndarray | torch.Tensor) -> str:
-    """A hash of texts, arrays and tensors, one after the other."""
-    found = hashlib.blake2b(digest_size=16)
-    for part in parts:
-        array = part.numpy(force=True) if isinstance(part, torch.Tensor) else part
-        found.update(part.encode() if isinstance(part, str) else np.ascontiguousarray(array))
-    return found.hexdigest()
-
-
 def write_json(path: str | Path, content: dict) -> None:
     """Write `content` as JSON; a NaN is an error, since JSON has none."""
-    text = json.dumps(content, indent=1, allow_nan=False) + "\n"
-    write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+    write_whole(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
 
 
 def load_json(path: str | Path) -> object:
@@ -82,35 +124,43 @@ def load_json(path: str | Path) -> object:
     path = Path(path)
     try:
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not readable as JSON ({error})") from None
 
 
 def save_model(model: nn.Module, path: str | Path) -> None:
-    """Write the weights of `model` as safetensors."""
-    state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    write_whole(path, lambda partial: save_file(state, partial))
+    """Write the weights of `model` as safetensors, under the names that it has when not wrapped."""
+    state = {name: tensor.contiguous() for name, tensor in plain(model.state_dict()).items()}
+    write_whole(path, safetensors.torch.save(state))
 
 
 def load_model(model: nn.Module, path: str | Path) -> None:
     """Read weights that `save_model` wrote into `model`.
 
-    Raises ValueError naming the file where it is damaged or belongs to another network.
+    Raises ValueError naming the file where it is damaged, belongs to another network, or holds
+    what is no number.
     """
-    try:
-        model.load_state_dict(load_file(path))
-    except (SafetensorError, RuntimeError) as error:
-        raise ValueError(f"{path}: {str(error).splitlines()[0]}") from error
+    fill(model, read_weights(path), f"{path}: weights of another network")
 
 
-def load_state(path: str | Path) -> dict | None:
-    """The state of a training that `torch.save` wrote, on the CPU; None where there is none."""
-    options = {"map_location": "cpu", "weights_only": True}
+def save_state(state: dict, path: str | Path, run: str = "") -> None:
+    """Write the state of a training, and the name of the `run` that it is of."""
+    whole = BytesIO()  # `torch.save` itself does not say that a disk is full
+    torch.save({**state, "run": run}, whole)
+    write_whole(path, whole.getbuffer())
+
+
+def load_state(path: str | Path, run: str = "") -> dict | None:
+    """The state of a training of `run` that `save_state` wrote, on the CPU; None without a file."""
+    what = "not a readable training state; delete it to start anew"
     try:
-        return torch.load(path, **options) if Path(path).exists() else None
+        options = {"map_location": "cpu", "weights_only": True}
+        found = torch.load(path, **options) if Path(path).exists() else None
     except Exception as error:
-        what = "not a readable training state; delete it to start anew"
         raise ValueError(f"{path}: {what}") from error
+    if found is not None and not (isinstance(found, dict) and found.get("run", "") == run):
+        raise ValueError(f"{path}: {what if type(found) is not dict else OTHER}")
+    return found
 
 
 class OwnFiles:
@@ -157,11 +207,14 @@ class OwnFiles:
         Raises ValueError, before anything is removed, where one of `names`, which will be written,
         is somebody else's file.
         """
+        names = list(names)
         for name in names:
             self._refuse(name)
+        for folder in {(self.folder / name).parent for name in names}:
+            sweep(folder)
         self.remove(self.names - set(keep))
         self.content = content
-        self.save()
+        self.save(anew=True)
 
     def own(self, name: str) -> Path:
         """The path of a file that is about to be written, from now on an own one.
@@ -176,7 +229,7 @@ class OwnFiles:
 
     def write(self, name: str, content: bytes) -> None:
         """Write an own file, whole or not at all."""
-        write_whole(self.own(name), lambda partial: partial.write_bytes(content))
+        write_whole(self.own(name), content)
 
     def remove(self, names: Iterable[str]) -> None:
         """Remove some own files."""
@@ -195,10 +248,11 @@ class OwnFiles:
         self.save()
         return free
 
-    def save(self) -> None:
-        """Write the record."""
+    def save(self, *, anew: bool = False) -> None:
+        """Write the record, with what other processes noted there unless it begins `anew`."""
+        there = {} if anew or not self.record.exists() else load_json(self.record)
         record = {"written_by": "xbl-kit", "files": sorted(self.names)}
-        write_json(self.record, self.content | record)
+        write_json(self.record, there | self.content | record)
 
     def _refuse(self, name: str) -> None:
         """Raise ValueError for another's file in the place of a file, or of a folder to hold it."""

@@ -25,7 +25,7 @@ from xbl_kit.explain import grad_cam
 from xbl_kit.models import Classifier
 from xbl_kit.models.classifier import modes_kept
 from xbl_kit.schedule import Schedule
-from xbl_kit.storage import load_state, write_whole
+from xbl_kit.storage import OTHER, load_state, save_state
 
 
 def fit(
@@ -35,7 +35,7 @@ def fit(
     val_rows: Int[Tensor, " m"],
     schedule: Schedule | None = None,
     *,
-    state: str | Path | None = None,
+    state: str | Path | tuple[Path, str] | None = None,
     on_epoch: Callable[[dict], None] | None = None,
     title: str = "training",
     **plan,
@@ -43,11 +43,12 @@ def fit(
     """Train `method` in place with Adam on the sum of the losses it returns.
 
     `plan` are fields of `Schedule`, instead of those of `schedule`. Returns a record an epoch: its
-    number, seconds, both sets' losses. `state` is a file, written after each epoch and read first
-    where it exists, after which training goes on as if it had never stopped. `on_epoch` sees each
-    record. A method with several players names its `turns`; each batch has them all, and
-    `method(batch, turn)` gives the losses that the parameters in their graph shall lower. The
-    global random state is left as it was. Runs unchanged under `torchrun` or `notebook_launcher`.
+    number, seconds, both sets' losses. `state` is a file, or one with the name of the run it is of,
+    written after each epoch and read first where it exists, after which training goes on as if it
+    had never stopped. `on_epoch` sees each record. A method with several players names its `turns`;
+    each batch has them all, and `method(batch, turn)` gives the losses that the parameters in their
+    graph shall lower. The global random state is left as it was. Runs unchanged under `torchrun` or
+    `notebook_launcher`.
 
     Raises NotFiniteError where a loss is NaN or infinite; `method` then has its best weights so
     far, or those of the epoch's beginning, and `state` holds the last whole epoch.
@@ -55,8 +56,9 @@ def fit(
     schedule = dataclasses.replace(schedule, **plan) if schedule else Schedule(**plan)
     with modes_kept(method), _accelerate_kept(method):
         loop = _Loop(method, schedule, steps=len(schedule.batches(rows, 0)))
-        if state and (saved := load_state(state)):
-            loop.load(saved)
+        state = state if isinstance(state, tuple) or state is None else (state, "")
+        if state and (saved := load_state(*state)):
+            loop.load(saved, state[0])
         history, epochs = loop.history, schedule.epochs
         bar = tqdm(initial=len(history), total=epochs, desc=title, unit="epoch", disable=None)
         patience = schedule.patience or epochs
@@ -69,7 +71,7 @@ def fit(
                 method.load_state_dict(best or good)
                 raise NotFiniteError(f"{title}, epoch {len(history) + 1}, {error}") from None
             if state and loop.accelerator.is_main_process:
-                write_whole(state, partial(torch.save, loop.state()))
+                save_state(loop.state(), *state)
             bar.update()
             parts = {part: f"{sum(record[part].values()):.3f}" for part in ("train", "val")}
             bar.set_postfix(parts)
@@ -132,12 +134,16 @@ class _Loop:
         states = {name: part.state_dict() for name, part in parts.items()}
         return {"history": self.history, "best": self.best} | states
 
-    def load(self, state: dict) -> None:
-        """Go back to what `state` gave."""
+    def load(self, state: dict, path: str | Path) -> None:
+        """Go back to what `state` gave; ValueError names its file where it is of other training."""
+        try:
+            for name in ("method", "optimizer", "rates"):
+                getattr(self, name).load_state_dict(state[name])
+            best_epoch(state["history"])
+        except Exception as error:
+            raise ValueError(f"{path}: {OTHER}") from error
         self.history += state["history"]
         self.best = state["best"]
-        for name in ("method", "optimizer", "rates"):
-            getattr(self, name).load_state_dict(state[name])
         self.rates.base_lrs = [self.schedule.lr]  # which may be lower than when it was stopped
         share = self.rates.lr_lambdas[0](self.rates.last_epoch)
         self.optimizer.param_groups[0]["lr"] = self.schedule.lr * share

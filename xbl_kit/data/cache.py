@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from functools import partial
 from math import prod
 from pathlib import Path
@@ -15,9 +16,10 @@ from tqdm.contrib.concurrent import thread_map
 from xbl_kit.data.faults import DataError, Fault
 from xbl_kit.data.manifest import Manifest
 from xbl_kit.data.picture import read_mask
-from xbl_kit.storage import cache_folder, load_json, write_json, write_whole
+from xbl_kit.digests import code_digest, digest
+from xbl_kit.kept import load_sealed, write_sealed
+from xbl_kit.storage import cache_folder, sweep, write_whole
 
-FORMAT = 4  # another number makes all caches anew
 TASKS = 10_000  # more of them at a time would fill the memory
 WORKERS = min(32, (os.cpu_count() or 1) + 4)
 
@@ -34,13 +36,16 @@ def decoded(manifest: Manifest, size: int, *, skip_faulty: bool = False) -> tupl
     Raises DataError for pictures with a fault. With `skip_faulty` their rows are left out, by
     memory where they have been once: only without it are they tried again.
     """
-    pictures = cache_folder() / "images" / f"{_key(manifest, size)}.pixels"
+    pictures = cache_folder() / "images" / f"{cache_key(manifest, size)}.pixels"
     record = pictures.with_suffix(".json")
     shape = (len(manifest) * manifest.frames, manifest.files().shape[1], size, size)
+    found = None
     try:
-        if skip_faulty and (found := load_json(record)):
+        with suppress(ValueError):
+            found = skip_faulty and load_sealed(record)
+        if found:
             _refuse(manifest, found)
-        if not pictures.exists():
+        if not (pictures.exists() and pictures.stat().st_size == prod(shape)):
             _decode(manifest, shape, pictures, record)
     except DataError as error:
         if not skip_faulty:
@@ -49,22 +54,28 @@ def decoded(manifest: Manifest, size: int, *, skip_faulty: bool = False) -> tupl
     return manifest, np.memmap(pictures, np.uint8, "r", shape=shape)
 
 
-def _key(manifest: Manifest, size: int) -> str:
-    """A hash of what the files are known by, and of the way they are read."""
-    read = partial(manifest.read)  # of a partial: its function, with its options
-    key = [FORMAT, size, read.func.__name__, sorted(read.keywords.items())]
-    for path in (Path(path).absolute() for path in manifest.files().to_numpy().flat):
-        seen = path.stat()
-        key += [str(path), seen.st_size, seen.st_mtime_ns]
-    return hashlib.sha256(repr(key).encode()).hexdigest()
+def cache_key(manifest: Manifest, size: int) -> str:
+    """A hash of what the files are known by, which are masks of which, and how they are read."""
+    read, files = partial(manifest.read), manifest.files()  # of a partial: function, with options
+    how = read.func.__module__, read.func.__qualname__, sorted(read.keywords.items())
+    key = [code_digest(Path(__file__).parent), size, how, manifest.frames, list(files), files.shape]
+    for path in (Path(path).absolute() for path in files.to_numpy().flat):
+        key.append(str(path))
+        with suppress(OSError):  # of one that is not there more is said when it is opened
+            seen = path.stat()
+            key.append((seen.st_size, seen.st_mtime_ns))
+    return digest(repr(key))
 
 
 def _decode(manifest: Manifest, shape: tuple[int, ...], pictures: Path, record: Path) -> None:
-    """Write the pictures, if none has a fault, and in any case the record of what was found."""
+    """Write the pictures, if none has a fault, and in any case the record of what was found.
+
+    Raises ValueError where a file has changed meanwhile: which of its contents was decoded?
+    """
     lock = Lock()
 
     def write(path: Path) -> None:
-        with path.open("wb") as file:
+        with path.open("rb+") as file:
 
             def take(row: int, images: Planes) -> None:
                 with lock:
@@ -72,14 +83,15 @@ def _decode(manifest: Manifest, shape: tuple[int, ...], pictures: Path, record: 
                     file.write(images)
 
             found = decode(manifest, shape[-1], take)
-        write_json(record, found)
+        if cache_key(manifest, shape[-1]) != pictures.stem:
+            what = "a file has changed while it was read; open the data again"
+            raise ValueError(f"{manifest.roots[0]}: {what}")
+        write_sealed(record, found)
         _refuse(manifest, found)
 
-    try:
-        write_whole(pictures, write)
-    except OSError as error:
-        need = f"decoded images need {prod(shape) / 1e6:,.0f} MB, XBL_KIT_CACHE says where"
-        raise OSError(error.errno, f"{error.strerror}; {need}", str(pictures.parent)) from None
+    need = f"decoded images need {prod(shape) / 1e6:,.0f} MB, XBL_KIT_CACHE says where"
+    sweep(pictures.parent)
+    write_whole(pictures, write, size=prod(shape), what=need)
 
 
 def _refuse(manifest: Manifest, found: dict) -> None:

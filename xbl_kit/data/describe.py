@@ -1,6 +1,8 @@
 """What a data set tells of itself before training: counts, biases beside chance, what leaks."""
 
+import html
 import json
+import re
 from pathlib import Path
 from platform import python_version
 from typing import NamedTuple
@@ -110,27 +112,33 @@ def data_card(found: Survey, *, name: str, target: str, figure: str = "") -> str
     """The survey as Markdown, with blanks for what only a person knows."""
     figure = figure and f"![Share of every level among the images of each label]({figure})"
     return CARD.format(
-        name=name,
-        target=target,
-        classes=", ".join(found.counts.index),
+        name=escaped(name),
+        target=escaped(target),
+        classes=escaped(", ".join(found.counts.index)),
         images=found.counts["images"].sum(),
         described=f"by xbl-kit {__version__}, Python {python_version()}",
         counts=markdown(found.counts),
         bias=markdown(found.bias) if len(found.bias) else "No column can be held against it.",
         figure=figure,
-        notes="\n".join(f"- {sentence}" for sentence in found.notes),
+        notes="\n".join(f"- {escaped(sentence)}" for sentence in found.notes),
         side=SIDE,
         pictures=markdown(found.pictures) if len(found.pictures.columns) else "Not measured.",
-        leaks="\n".join(f"- {sentence}" for sentence in found.leaks),
+        leaks="\n".join(f"- {escaped(sentence)}" for sentence in found.leaks),
     )
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """A table of few rows; pandas' own needs one more package."""
+    """A table of few rows, its cells as text; pandas' own needs one more package."""
     text = table.map(lambda value: f"{value:.2f}" if isinstance(value, float) else str(value))
     lines = [["", *text.columns], ["---"] * (1 + len(text.columns)), *text.reset_index().to_numpy()]
-    cells = [[str(cell).replace("|", "\\|") for cell in line] for line in lines]
+    cells = [[escaped(str(cell)) for cell in line] for line in lines]
     return "\n".join(f"| {' | '.join(line)} |" for line in cells)
+
+
+def escaped(text: str) -> str:
+    """A text that Markdown, and the HTML made from it, shows as it is, in one line."""
+    marks = r"[\\`*\[\]<>|$~]|(?<!\w)_|_(?!\w)"
+    return re.sub(marks, r"\\\g<0>", html.escape(" ".join(text.split()), quote=False))
 
 
 def counts(rows: pd.DataFrame, target: str) -> pd.DataFrame:

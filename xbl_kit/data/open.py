@@ -8,15 +8,16 @@ import numpy as np
 import pandas as pd
 import torch
 
-from xbl_kit.data.cache import Planes, decoded
+from xbl_kit.data.cache import Planes, cache_key, decoded
 from xbl_kit.data.check import check, file_faults, row_faults
 from xbl_kit.data.dataset import Dataset
 from xbl_kit.data.faults import DataError, Fault, one_of
-from xbl_kit.data.manifest import Manifest, select
+from xbl_kit.data.manifest import RESERVED, Manifest, select
 from xbl_kit.data.morphomnist import open_morphomnist
 from xbl_kit.data.options import fitted, keywords
 from xbl_kit.data.phantom import Drawing, open_phantoms
 from xbl_kit.data.readers import list_chexpert, list_mri, list_radiography, list_table
+from xbl_kit.digests import digest
 
 # Kinds that are made to order, and kinds that are listed from a folder and then read.
 MADE = dict(phantom=open_phantoms, morphomnist=open_morphomnist)
@@ -58,6 +59,16 @@ def list_images(kind: str, root: Root, **options) -> Manifest:
     selection = _take(options, select)
     _refuse(kind, root, options, LISTED[kind])
     return select(LISTED[kind](root, **fitted(options, LISTED[kind])), **selection)
+
+
+def data_digest(kind: str, root: Root, **options) -> str:
+    """A hash of all that decides what `open_dataset` gives for data on disk, without opening a
+    picture: what is said of each file, its path, size and time of change."""
+    reading = _take(options, read_manifest)
+    manifest = list_images(kind, root, **options)
+    rows = manifest.rows.filter([*RESERVED, manifest.target, *manifest.factors])
+    how = f"{manifest.region} {reading}"
+    return digest(cache_key(manifest, reading.get("size", 0)), rows.to_csv(index=False), how)
 
 
 def check_data(kind: str, root: Root = None, **options) -> list[Fault]:

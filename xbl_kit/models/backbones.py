@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 import torch
 import torchvision
-from torch import nn
+from torch import Tensor, nn
 
 from xbl_kit.models.classifier import Classifier, part_head, pooled_head
+from xbl_kit.weights import fill, read_weights
 
 # Networks of ours: inputs, outputs, kernel and stride of each convolution.
 CONVOLUTIONS = {
@@ -20,6 +21,7 @@ CONVOLUTIONS = {
     "digit_cnn": ((1, 32, 5, 2), (32, 64, 3, 2), (64, 128, 3, 2), (128, 128, 7, 4)),
 }
 BACKBONES = (*CONVOLUTIONS, "mobilenet_v2")  # and any other of torchvision's
+OWN = ("heads", "mean", "std")  # what the kit's own files have beside the layers
 TOP = ("avgpool", "flatten", "classifier", "fc", "head")  # what follows torchvision's feature maps
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
@@ -48,9 +50,9 @@ def build_classifier(
 
     `backbone` is one of `BACKBONES` or any network of torchvision's that ends in feature maps.
     `weights` is None (random), "imagenet" (torchvision's own file, downloaded once and checked
-    against the hash in its name) or a file in torchvision's key layout, whose classifier is left
-    out. MobileNetV2 is cut as in Hagos et al. 2023: the first 50 Keras layers are frozen if it has
-    pre-trained weights, and nothing is frozen if it has none.
+    against the hash in its name) or a file of torchvision's network or of a classifier that the kit
+    saved; heads are left out. MobileNetV2 is cut as in Hagos et al. 2023: the first 50 Keras layers
+    are frozen if it has pre-trained weights, and nothing is frozen if it has none.
 
     Raises ValueError for an unknown backbone or weights that do not fit it.
     """
@@ -89,10 +91,14 @@ def build_multihead(
 
 def _parts(backbone: str, weights: str | Path | None) -> Parts:
     if backbone in CONVOLUTIONS:
-        if weights is not None:
+        parts = _convolutions(*CONVOLUTIONS[backbone])
+        if weights is not None and not Path(weights).is_file():
             what = f"weights={str(weights)!r}: there are none for {backbone}"
-            raise ValueError(f"{what}, expected None")
-        return _convolutions(*CONVOLUTIONS[backbone])
+            raise ValueError(f"{what}, expected None or a file that the kit saved")
+        if weights is not None:
+            where = f"{weights}: not weights of {backbone}"
+            fill(nn.ModuleDict({"body": parts.body}), read_weights(weights), where, skip=OWN)
+        return parts
     if backbone not in torchvision.models.list_models(module=torchvision.models):
         known = ", ".join(BACKBONES)
         others = "a network of torchvision's such as resnet18 or densenet121"
@@ -146,23 +152,26 @@ def _torchvision(name: str, weights: str | Path | None) -> nn.Module:
         source = torchvision.models.get_model_weights(name).IMAGENET1K_V1
         state = source.get_state_dict(progress=True, check_hash=True)
     else:
-        state = _read_state(Path(weights))
-    below = {key: value for key, value in state.items() if key.split(".")[0] not in TOP}
-    missing, unexpected = network.load_state_dict(below, strict=False)
-    wrong = [key for key in missing if key.split(".")[0] not in TOP] + list(unexpected)
-    if wrong:
-        raise ValueError(f"{weights}: not weights of torchvision's {name}, at {wrong[0]!r}")
+        state = _as_torchvisions(read_weights(weights), network)
+    fill(network, state, f"{weights}: not weights of torchvision's {name}", skip=TOP)
     return network
 
 
-def _read_state(path: Path) -> dict[str, torch.Tensor]:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such weights file")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"{path}: not a file of weights that torch can read ({reason})") from error
-    if not isinstance(state, dict):
-        raise ValueError(f"{path}: holds a {type(state).__name__}, expected a state dict")
-    return state
+def _as_torchvisions(state: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+    """Weights of torchvision's network; of the kit's own classifiers these are renamed.
+
+    A MobileNetV2 that was cut has a prefix, and keeps the numbers of its layers.
+    """
+    if not any(name.startswith("body.") for name in state):
+        return state
+    layers = [name for name, _ in network.named_children() if name not in TOP]
+    was_cut, found = any(name.startswith("prefix.") for name in state), {}
+    for name, tensor in state.items():
+        part, _, rest = name.partition(".")
+        number, _, below = rest.partition(".")
+        if part not in OWN and was_cut:
+            found[f"{layers[0]}.{rest}"] = tensor
+        elif part not in OWN:
+            known = number.isdecimal() and int(number) < len(layers)
+            found[f"{layers[int(number)]}.{below}" if known else name] = tensor
+    return found

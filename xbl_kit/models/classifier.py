@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from xbl_kit.storage import digest, write_whole
+from xbl_kit.digests import digest
+from xbl_kit.kept import load_array
+from xbl_kit.storage import sweep, write_whole
 
 
 @contextmanager
@@ -140,8 +144,14 @@ def cache_stem(
     named = [part for item in state.items() for part in item]
     key = digest(repr(model.prefix), *named, f"{images.shape}{images.dtype}", *images)
     path = Path(folder) / f"stem-{key}.npy"
-    if not path.exists():
-        write_whole(path, lambda partial: _write_stem(model, images, partial, batch_size))
+    shape = len(images), *_stem(model, images[:1]).shape[1:]
+    if (found := load_array(path, shape, np.float32, mapped=True)) is not None:
+        return found
+    size = 4 * prod(shape)
+    need = f"outputs of the frozen prefix need {size / 1e6:,.0f} MB, XBL_KIT_CACHE says where"
+    sweep(path.parent)
+    write = partial(_write_stem, model, images, shape, batch_size)
+    write_whole(path, write, size=size, what=need)
     return np.load(path, mmap_mode="r")
 
 
@@ -175,15 +185,17 @@ def _outputs(layers: Sequence[nn.Module], maps: Tensor) -> Iterator[Tensor]:
 
 
 @torch.no_grad()
-def _write_stem(model: Classifier, images: np.ndarray, path: Path, batch_size: int) -> None:
-    def stem(some: np.ndarray) -> np.ndarray:
-        image = torch.from_numpy(np.array(some)).to(model.mean.device)[:, None].float() / 255
-        return model.run_prefix(image).float().cpu().numpy()
+def _stem(model: Classifier, images: np.ndarray) -> Float[np.ndarray, "n c p q"]:
+    image = torch.from_numpy(np.array(images)).to(model.mean.device)[:, None].float() / 255
+    return model.run_prefix(image).float().cpu().numpy()
 
-    shape = (len(images), *stem(images[:1]).shape[1:])
-    out = np.lib.format.open_memmap(path, "w+", dtype=np.float32, shape=shape)
+
+def _write_stem(
+    model: Classifier, images: np.ndarray, shape: tuple[int, ...], batch_size: int, path: Path
+) -> None:
     starts = range(0, len(images), batch_size)
-    for start in tqdm(starts, "frozen prefix", unit="batch", disable=None):
-        some = slice(start, start + batch_size)
-        out[some] = stem(images[some])
-    out.flush()
+    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+    with path.open("rb+") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for start in tqdm(starts, "frozen prefix", unit="batch", disable=None):
+            file.write(np.ascontiguousarray(_stem(model, images[start : start + batch_size])))

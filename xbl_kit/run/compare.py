@@ -4,15 +4,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from xbl_kit import plots
 from xbl_kit.exemplar import Exemplar
+from xbl_kit.run import stage
 from xbl_kit.run.measure import rounded
 from xbl_kit.run.recipes import RECIPES
 from xbl_kit.run.report import effect, versions, write_comparison
-from xbl_kit.run.stage import RECORD, RESULTS, begin, finished
-from xbl_kit.run.task import Given, Settings, Task, open_task, settle
+from xbl_kit.run.stage import RECORD, RESULTS
+from xbl_kit.run.task import Given, Settings, Task, inputs_of, open_task, settle
 from xbl_kit.run.work import Work, do_all
 from xbl_kit.storage import OwnFiles, write_json
 
@@ -49,9 +50,21 @@ def compare(
     record = wanted[0].record | {"seeds": list(seeds), "controls": list(controls)}
     del record["seed"], record["control"]
     files = OwnFiles(out, RECORD) if out else None
-    if resume and files and (results := finished(files, record, None)):
-        return results
-    works = _open(wanted, files, record, device, resume=resume)
+    inputs = inputs_of(wanted[0]) if files else {}
+    exemplar = None if wanted[0].exemplars == "auto" else Exemplar.load(wanted[0].exemplars)
+    if resume and files:
+        stage.refuse_others(files, record, inputs)
+        if (results := stage.finished(files, exemplar)) and results["settings"] == record:
+            return results
+    if not files:
+        return _run([Work(open_task(each), None, exemplar, device) for each in wanted], record)
+    with stage.alone(files.folder, sharing=resume, how="join it with --resume"):
+        works = _open(wanted, record, inputs, exemplar, Path(out), device, resume)
+        return _run(works, record, OwnFiles(out, RECORD))
+
+
+def _run(works: Sequence[Work], record: dict, files: OwnFiles | None = None) -> dict:
+    """Do all runs of a comparison; its results, written before they are drawn."""
     do_all(works)
     results = {
         "schema": 1,
@@ -65,44 +78,36 @@ def compare(
         write_json(files.own(RESULTS), results)
         files.write(FIGURE, plots.png(effect(results)))
         files.write(REPORT, write_comparison(results, FIGURE).encode())
+        stage.finish(files, *(work.files for work in works))
     return results
 
 
 def _open(
-    wanted: Sequence[Settings], files: OwnFiles | None, record: dict, device: str, *, resume: bool
+    wanted: Sequence[Settings],
+    record: dict,
+    inputs: dict,
+    exemplar: Exemplar | None,
+    out: Path,
+    device: str,
+    resume: bool,
 ) -> list[Work]:
-    """All runs of a comparison, one a seed and control, each with a folder of its own."""
-    picks = wanted[0].exemplars
-    exemplar = None if picks == "auto" else Exemplar.load(picks)
-    if files is None:
-        return [Work(open_task(each), None, exemplar, device) for each in wanted]
-    files.folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(files / ".open.lock"):  # what one process caches is there for the others
-        if not resume:
-            _refuse_company(files)
-        begin(files, record, (RESULTS, REPORT, FIGURE), resume=resume)
-        files.names |= {RESULTS, REPORT, FIGURE}  # so that none takes another's for a stranger's
+    """All runs of a comparison, one a seed and control, each with a folder of its own in `out`."""
+    how, names = {"resume": resume, "exemplar": exemplar}, (RESULTS, REPORT, FIGURE)
+    with FileLock(out / ".open.lock"):  # what one process caches is there for the others
+        files = OwnFiles(out, RECORD)
+        stage.begin(files, record, inputs, names, **how)
+        files.names |= set(names)  # so that none takes another's for a stranger's
         files.save()
         works = []
         for each in wanted:
             name = "-".join(filter(None, (f"seed-{each.seed}", each.control)))
-            own = OwnFiles(files / name, RECORD)
+            own = OwnFiles(out / name, RECORD)
             work = Work(open_task(each), own, exemplar, device)
-            begin(own, each.record, work.names, resume=resume)
+            stage.begin(own, each.record, inputs, work.names, **how)
             own.names |= set(work.names)
             own.save()
             works.append(work)
     return works
-
-
-def _refuse_company(files: OwnFiles) -> None:
-    """Raise ValueError where another process is at a stage of the run that would be removed."""
-    for lock in files.folder.glob("*/.*.lock"):
-        try:
-            FileLock(lock).acquire(timeout=0).lock.release()
-        except Timeout:
-            what = "another process is at work here; join it with --resume, or choose another --out"
-            raise ValueError(f"{files.folder}: {what}") from None
 
 
 def _biased(work: Work) -> dict[str, str | None]:

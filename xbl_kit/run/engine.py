@@ -6,13 +6,15 @@ from pathlib import Path
 from accelerate import PartialState
 
 from xbl_kit.data.faults import one_of
+from xbl_kit.digests import digest
 from xbl_kit.exemplar import Exemplar, picked_by_person
+from xbl_kit.run import stage
 from xbl_kit.run.recipes import PAPERS, RECIPES
 from xbl_kit.run.report import draw_run, versions
-from xbl_kit.run.stage import PICKS, RECORD, RESULTS, Run, begin, finished
-from xbl_kit.run.task import Given, Settings, build_network, open_task, settle
+from xbl_kit.run.stage import PICKS, RECORD, RESULTS, Run
+from xbl_kit.run.task import Given, Settings, build_network, inputs_of, open_task, settle
 from xbl_kit.run.work import Work, do_all
-from xbl_kit.storage import OwnFiles, digest, load_json, load_model, write_json
+from xbl_kit.storage import OwnFiles, load_model, write_json
 
 
 def reproduce(
@@ -36,26 +38,36 @@ def reproduce(
     """
     one_of("experiment", experiment, PAPERS)
     wanted = settle(experiment, **settings)
-    record = wanted.record
     files = OwnFiles(out, RECORD) if out else None
+    inputs = inputs_of(wanted) if files else {}
     person = picked_by_person(files / PICKS) if files else None
     used = person if any("exemplar" in RECIPES[name].needs for name in wanted.models) else None
     exemplar = used if wanted.exemplars == "auto" else Exemplar.load(wanted.exemplars)
-    if resume and files and (results := finished(files, record, exemplar)):
-        return results
-    # Under torchrun one process of a machine opens first: what it caches is there for the others.
-    with PartialState(cpu=device == "cpu").local_main_process_first():
-        task = open_task(wanted)
-        work = Work(task, files, exemplar, device)
-        if files:
-            begin(files, record, work.names, resume=resume)
+    if not files:
+        return _run(Work(open_task(wanted), None, exemplar, device))
+    if resume:
+        stage.refuse_others(files, wanted.record, inputs)
+        if results := stage.finished(files, exemplar):
+            return results
+    with stage.alone(files.folder):
+        # Under torchrun one process of a machine opens first: what it caches is there for others.
+        with PartialState(cpu=device == "cpu").local_main_process_first():
+            files = OwnFiles(out, RECORD)
+            work = Work(open_task(wanted), files, exemplar, device)
+            how = {"resume": resume, "exemplar": exemplar}
+            stage.begin(files, wanted.record, inputs, work.names, **how)
             _keep_exemplar(files, person, exemplar)
+        return _run(work)
+
+
+def _run(work: Work) -> dict:
+    """Train and measure all models; the results, written before they are drawn."""
     do_all([work])
-    results, exemplar = _results(work), work.exemplar
-    if files:
-        files.content["exemplar"] = digest(*exemplar.tensors) if exemplar else None
-        write_json(files.own(RESULTS), results)
-        draw_run(results, work.models, task, files.write)
+    results = _results(work)
+    if work.files:
+        write_json(work.files.own(RESULTS), results)
+        draw_run(results, work.models, work.task, work.files.write)
+        stage.finish(work.files)
     return results
 
 
@@ -77,18 +89,19 @@ def open_run(out: str | Path) -> Run:
     """What a finished run left in the folder `out`, to go on with; read its fields by name.
 
     The data are opened again, from where the run had them.
-    Raises FileNotFoundError where no run came to its end.
+    Raises FileNotFoundError where no run came to its end, ValueError where its data have changed.
     """
-    out = Path(out)
-    results, settings = load_json(out / RESULTS), OwnFiles(out, RECORD).content.get("settings")
-    if results is None or settings is None:
+    files = OwnFiles(out, RECORD)
+    if not (results := stage.finished(files)):
         raise FileNotFoundError(f"{out}: no finished run; `reproduce(..., out={str(out)!r})` first")
-    task = open_task(Settings(**settings))
+    settings = Settings(**files.content["settings"])
+    stage.refuse_others(files, settings.record, inputs_of(settings))
+    task = open_task(settings)
     names = results["models"]
     models = {n: build_network(task.settings, task.data, RECIPES[n].heads) for n in names}
     for name, model in models.items():
-        load_model(model, out / f"model-{name}.safetensors")
-    exemplar = Exemplar.load(out / PICKS) if "exemplars" in results else None
+        load_model(model, files / f"model-{name}.safetensors")
+    exemplar = Exemplar.load(files / PICKS) if "exemplars" in results else None
     return Run(results, task.data, task.rows, models, exemplar)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from math import isnan
+from math import isfinite
 
 import torch
 import torch.nn.functional as F
@@ -149,9 +149,9 @@ MEASURES = {
 
 
 def rounded(found: object) -> object:
-    """Figures as results.json has them: four digits, None for a NaN."""
+    """Figures as results.json has them: four digits, None for what is no number."""
     if isinstance(found, dict):
         return {key: rounded(value) for key, value in found.items()}
     if isinstance(found, float):
-        return None if isnan(found) else round(found, 4)
+        return round(found, 4) if isfinite(found) else None
     return found

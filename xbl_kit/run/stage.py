@@ -1,8 +1,10 @@
 """The folder a run writes to, and what of it a resumed run may take over, stage by stage."""
 
+import json
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,11 +12,13 @@ from filelock import FileLock, Timeout
 from torch import nn
 
 from xbl_kit.data import Dataset
+from xbl_kit.digests import digest, file_digest
 from xbl_kit.exemplar import Exemplar, picked_by_person
+from xbl_kit.kept import load_sealed, write_sealed
 from xbl_kit.models import Classifier
 from xbl_kit.run.splits import Rows
 from xbl_kit.schedule import Schedule
-from xbl_kit.storage import OwnFiles, digest, load_json, load_model, save_model, write_json
+from xbl_kit.storage import OwnFiles, load_json, load_model, save_model
 from xbl_kit.train import best_epoch, fit
 
 RECORD, RESULTS, PICKS = "run.json", "results.json", "exemplar.npz"
@@ -37,41 +41,144 @@ def files_of(stages: Iterable[str]) -> list[str]:
     return [RESULTS, PICKS, *figures, *(name.format(m) for m in stages for name in each)]
 
 
-def finished(files: OwnFiles, settings: dict, picks: Exemplar | None) -> dict | None:
-    """The results of a run with these settings, and these picks if any, that came to its end."""
-    results = load_json(files / RESULTS) if files.content.get("settings") == settings else None
-    return None if picks and digest(*picks.tensors) != files.content.get("exemplar") else results
+@contextmanager
+def alone(folder: Path, *, sharing: bool = False, how: str = "wait for it") -> Iterator[None]:
+    """Be at work in a folder; other processes may be so at the same time if they are `sharing`.
+
+    Raises ValueError, which says `how` else to go on, where another process is at work there.
+    """
+    if os.environ.get("RANK", "0") != "0":
+        yield  # those of one `torchrun` are at it together
+        return
+    is_new = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    places = (FileLock(folder / f".run-{number}.lock") for number in count())
+    lock = next(each for each in places if _taken(each) or not sharing)
+    try:
+        others = {*folder.glob(".*.lock"), *folder.glob("*/.*.lock")} - {Path(lock.lock_file)}
+        if not (lock.is_locked and (sharing or all(map(_is_free, others)))):
+            what = f"another process is at work here; {how}, or choose another --out"
+            raise ValueError(f"{folder}: {what}")
+        yield
+    finally:
+        if lock.is_locked:
+            Path(lock.lock_file).unlink(missing_ok=True)
+            lock.release()
+        if is_new and not any(folder.iterdir()):
+            folder.rmdir()
 
 
-def begin(files: OwnFiles, settings: dict, names: Iterable[str], *, resume: bool) -> None:
+def _taken(lock: FileLock) -> bool:
+    """Take a lock, if nobody has it."""
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return False
+    return True
+
+
+def _is_free(path: Path) -> bool:
+    lock = FileLock(path)
+    free = _taken(lock)
+    lock.release()
+    return free
+
+
+def run_name(settings: dict, inputs: dict) -> str:
+    """A hash that tells one run from another, by its settings and `task.inputs_of`."""
+    return digest(json.dumps([settings, inputs], sort_keys=True))
+
+
+def refuse_others(files: OwnFiles, settings: dict, inputs: dict) -> None:
+    """Raise ValueError where a folder holds a run with other settings, or made from other things.
+
+    Methods may be added to a comparison.
+    """
+    if not files.record.exists():
+        return
+    found, made = (files.content.get(key) for key in ("settings", "inputs"))
+    found, made = ({} if not isinstance(each, dict) else each for each in (found, made))
+    added = {"models"} if settings["experiment"] == "compare" else set()
+    what = [
+        f"with {key} {found.get(key, 'none')!r}, expected {settings.get(key)!r}"
+        for key in {**settings, **found}
+        if key not in added and found.get(key, "none") != settings.get(key)
+    ]
+    if (theirs := made.get("version")) != inputs["version"]:
+        what.append(f"of xbl-kit {theirs or '(older)'}, expected {inputs['version']}")
+    for key in ("data", "weights"):
+        if made.get(key) != inputs[key]:
+            what.append(f"on {key} that have changed since")
+    if what:
+        how = "choose another --out or leave out --resume"
+        raise ValueError(f"{files.record}: holds a run {what[0]}; {how}")
+
+
+def begin(
+    files: OwnFiles,
+    settings: dict,
+    inputs: dict,
+    names: Iterable[str],
+    *,
+    resume: bool,
+    exemplar: Exemplar | None = None,
+) -> None:
     """Make a folder ready for a run with these settings; a new run removes an old one's files.
 
-    Raises ValueError where a run to be resumed had other settings, or where a name that is needed
-    is somebody else's file.
+    Raises ValueError where a run to be resumed was another, or where a name that is needed is
+    somebody else's file.
     """
-    found = files.content.get("settings", {}) if files.record.exists() else settings
-    pairs = [(key, found.get(key, "none"), settings.get(key)) for key in {**settings, **found}]
-    more = {"models"} if settings["experiment"] == "compare" else set()  # these may be added to
-    others = [pair for pair in pairs if pair[1] != pair[2] and pair[0] not in more]
-    if resume and others:
-        key, theirs, ours = others[0]
-        raise ValueError(
-            f"{files.record}: holds a run with {key} {theirs!r}, expected {ours!r}; "
-            "choose another --out or leave out --resume"
-        )
+    if resume:
+        refuse_others(files, settings, inputs)
     keep = {PICKS} if picked_by_person(files / PICKS) else set()
     files.names |= keep
     keep = files.names - {RESULTS} if resume else keep  # figures of then, weights of now: no
-    files.begin(names, keep=keep, settings=settings)
+    known = files.content.get("exemplar") if resume else None
+    picked = digest(*exemplar.tensors) if exemplar else known
+    # Methods may be added to a comparison: what they are does not tell one run from another.
+    run = run_name(settings | {"models": 0}, inputs)
+    files.begin(names, keep=keep, settings=settings, inputs=inputs, run=run, exemplar=picked)
+
+
+def finish(files: OwnFiles, *others: OwnFiles) -> None:
+    """Note that a run came to its end, and how its results, weights and exemplar then were."""
+    told = {RESULTS, PICKS} if files.content["exemplar"] else {RESULTS}
+    paths = [
+        own / name
+        for own in (files, *others)
+        for name in sorted(own.names)
+        if name in told or name.startswith(("stage-", "model-"))
+    ]
+    names = {path.relative_to(files.folder).as_posix(): file_digest(path) for path in paths}
+    run = run_name(files.content["settings"], files.content["inputs"])
+    files.content["done"] = {"run": run, "files": names}
+    files.save()
+
+
+def finished(files: OwnFiles, picks: Exemplar | None = None) -> dict | None:
+    """The results of a run that came to its end, with these picks if any, and was left as it was;
+    else None."""
+    match files.content:
+        case {
+            "done": {"run": run, "files": dict(names)},
+            "settings": dict(settings),
+            "inputs": dict(inputs),
+            **rest,
+        }:
+            is_whole = run == run_name(settings, inputs)
+            is_whole &= all(file_digest(files / name) == of for name, of in names.items())
+            if is_whole and not (picks and digest(*picks.tensors) != rest.get("exemplar")):
+                return load_json(files / RESULTS)
+    return None
 
 
 class Stage:
     """One model of a run: model-NAME.safetensors, stage-NAME.json, and train-NAME.pt meanwhile.
     A correction of a model that is trained has no weights of its own.
 
-    The record holds what the model is `given`, such as a digest of the weights it starts from, and
-    in the end its results: what was given something else is not taken over. The state of training
-    stays until the model is measured.
+    The record holds what the model is `given`, such as the name of the run and a digest of the
+    weights it starts from, and in the end its results: what was given something else is not taken
+    over. The state of training stays until the model is measured.
     """
 
     def __init__(self, name: str, files: OwnFiles | None, given: dict | None = None):
@@ -96,24 +203,22 @@ class Stage:
         self.files.folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.lock)
         try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            yield False
-            return
-        try:
-            yield True
+            yield _taken(lock)
         finally:
             lock.release()
 
     def taken_over(self, model: Classifier | None) -> dict | list | None:
         """The results of a stage that is done, its weights read into `model`; else None."""
-        found = load_json(self.files / self.record) if self.files else None
+        found = load_sealed(self.files / self.record) if self.files else None
         if found is None or found.get("given") != self.given:
             if self.files:
                 self.files.remove([self.record, self.weights, self.state])
             return None
         if "results" not in found or (model and not (self.files / self.weights).exists()):
             return None
+        if model and file_digest(self.files / self.weights) != found["weights"]:
+            what = f"not the weights that {self.record} tells of; delete both"
+            raise ValueError(f"{self.files / self.weights}: {what}")
         if model:
             load_model(model, self.files / self.weights)
         return found["results"]
@@ -121,8 +226,9 @@ class Stage:
     def train(self, method: nn.Module, data: Dataset, rows: Rows, schedule: Schedule) -> dict:
         """Train `method`; returns the numbers of its training: epochs run, epoch kept, seconds."""
         if self.files:
-            write_json(self.files.own(self.record), {"given": self.given})
-        how = {"title": self.name, "state": self.files.own(self.state) if self.files else None}
+            write_sealed(self.files.own(self.record), {"given": self.given})
+            state = self.files.own(self.state), digest(json.dumps(self.given))
+        how = {"title": self.name, "state": state if self.files else None}
         history = fit(method, data, rows["train"], rows["val"], schedule, **how)
         if self.files:
             save_model(method.model, self.files.own(self.weights))
@@ -138,6 +244,7 @@ class Stage:
     def keep(self, results: dict | list) -> None:
         """Write the record: the stage is done."""
         if self.files:
-            content = {"given": self.given, "results": results}
-            write_json(self.files.own(self.record), content)
+            weights = file_digest(self.files / self.weights)
+            content = {"given": self.given, "results": results, "weights": weights}
+            write_sealed(self.files.own(self.record), content)
             self.files.remove([self.state])

@@ -11,9 +11,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from xbl_kit import __version__
 from xbl_kit.batch import Box, region_pixels
 from xbl_kit.data import KINDS, LISTED, Dataset, open_dataset
 from xbl_kit.data.faults import one_of
+from xbl_kit.data.open import data_digest
+from xbl_kit.digests import file_digest
 from xbl_kit.models import Classifier, build_classifier, build_multihead, cache_stem
 from xbl_kit.run.recipes import EXPERIMENTS, RECIPES, Recipe, in_order
 from xbl_kit.run.splits import Rows, draw_cohort, find_confounded, make_confounded, split_rows
@@ -217,21 +220,35 @@ def _draw(settings: Settings) -> tuple[Dataset, Rows]:
 
 def _read(settings: Settings) -> tuple[Dataset, Rows]:
     """Data that are as they are, of any kind."""
-    factors, size, seed = settings.confounders, settings.plan["size"], settings.seed
+    factors, seed = settings.confounders, settings.seed
     exbl = settings.experiment != "mimm-x"
     if exbl and settings.strength is not None:
         what = f"{settings.experiment} takes data on disk as they are"
         raise ValueError(f"strength={settings.strength}: {what}")
     if not (exbl or factors):
         raise ValueError(f"data {settings.data!r}: which columns are the confounders?")
-    options = {"target": settings.target, "labels": settings.labels, "size": size}
-    options |= {"confounders": None if exbl else factors} | dict(settings.reading)
-    data = open_dataset(settings.data, settings.root, **options)
+    data = open_dataset(settings.data, settings.root, **_reading(settings))
     for factor in factors:
         one_of("confounder", factor, data.levels)
     if exbl:
         return data, split_rows(data, seed=seed)
     return data, find_confounded(data, factors, strength=settings.strength, seed=seed)
+
+
+def _reading(settings: Settings) -> dict:
+    """The options of `open_dataset`."""
+    factors = settings.confounders if settings.experiment == "mimm-x" else None
+    options = {"target": settings.target, "labels": settings.labels, "confounders": factors}
+    return options | {"size": settings.plan["size"]} | dict(settings.reading)
+
+
+def inputs_of(settings: Settings) -> dict[str, str]:
+    """What a run is made from beside its settings, to see whether it has changed since: version of
+    the package, digest of data on disk, digest of a file of weights."""
+    on_disk = settings.data in LISTED and settings.root is not None
+    data = data_digest(settings.data, settings.root, **_reading(settings)) if on_disk else ""
+    weights = file_digest(settings.plan["weights"])
+    return {"version": __version__, "data": data, "weights": weights}
 
 
 def prepare(

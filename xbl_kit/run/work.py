@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 
 from xbl_kit.batch import Prediction
 from xbl_kit.data.faults import one_of
+from xbl_kit.digests import digest
 from xbl_kit.exemplar import Exemplar
 from xbl_kit.methods import Known
 from xbl_kit.models import Classifier, layer_statistics
@@ -20,9 +21,9 @@ from xbl_kit.run.measure import content, score, some_of, told
 from xbl_kit.run.recipes import RECIPES, Recipe, in_order
 from xbl_kit.run.report import draw_tsne
 from xbl_kit.run.splits import Rows, draw_images
-from xbl_kit.run.stage import PICKS, Stage, files_of
+from xbl_kit.run.stage import PICKS, RECORD, Stage, files_of
 from xbl_kit.run.task import TESTS, Given, Task, build_network, givens
-from xbl_kit.storage import OwnFiles, digest
+from xbl_kit.storage import OwnFiles
 from xbl_kit.train import predict
 
 
@@ -38,11 +39,14 @@ def stages_of(task: Task, name: str) -> dict[str, list[Given]]:
 class Work:
     """A run under way: what it is, its folder, the exemplar once there is one, what is done.
 
-    `models` are by recipe, `found[recipe]` is what was measured, by what was given.
+    `models` are by recipe, `found[recipe]` is what was measured, by what was given. Raises
+    ValueError for an exemplar that is of other data.
     """
 
     def __init__(self, task: Task, files: OwnFiles | None, exemplar: Exemplar | None, device: str):
         self.task, self.files, self.exemplar, self.device = task, files, exemplar, device
+        if exemplar:
+            _refuse_misfit(exemplar, task)
         self.stages = {name: stages_of(task, name) for name in in_order(task.models)}
         self.models: dict[str, Classifier] = {}
         self.found: dict[str, dict[Given, dict]] = {name: {} for name in self.stages}
@@ -99,26 +103,29 @@ class Work:
             inputs += self.exemplar.tensors
         first = self.found[recipe.as_long_as][Given()] if recipe.as_long_as else None
         epochs = first["train"]["kept"] if first else None
-        given = {"inputs": digest(*inputs), "epochs": epochs}
+        run = self.files.content.get("run") if self.files else None
+        given = {"run": run, "inputs": digest(*inputs), "epochs": epochs}
         gifts = {"cells": [list(cell) for cell in cells]} if any(cells[0][:2]) else {}
         stage = Stage(title, self.files, given | gifts)
         trained = recipe.schedule is not None
         found = stage.taken_over(model if trained else None)
         if found is None:
-            do = self._train if trained else self._correct
-            found = do(name, model, stage, cells, epochs)
+            if trained:
+                found = self._train(name, model, stage, cells[0], epochs)
+            else:
+                found = self._correct(name, model, cells)
             stage.keep(found)
         if trained and cells == [Given()]:
             self.models[name] = model
         return [found] if trained else found
 
     def _train(
-        self, name: str, model: Classifier, stage: Stage, cells: list[Given], epochs: int | None
+        self, name: str, model: Classifier, stage: Stage, given: Given, epochs: int | None
     ) -> dict:
-        """A model trained with what is given in the only one of `cells`, and measured."""
+        """A model trained with what is given, and measured."""
         recipe, task = RECIPES[name], self.task
         schedule = task.schedule(recipe.schedule, self.device, epochs)
-        known, left = self._known(recipe, cells[0])
+        known, left = self._known(recipe, given)
         known = replace(known, steps=schedule.epochs * len(schedule.batches(known.rows, 0)))
         method = recipe.build(model, known, **task.options(name))
         rows = {"train": known.rows, "val": known.held_out}
@@ -126,9 +133,7 @@ class Work:
         seen = {test: predict(model, task.data, left[test]) for test in TESTS if test in left}
         return {"train": training} | self._measured(name, seen, left)
 
-    def _correct(
-        self, name: str, model: Classifier, stage: Stage, cells: list[Given], epochs: None
-    ) -> list[dict]:
+    def _correct(self, name: str, model: Classifier, cells: Sequence[Given]) -> list[dict]:
         """What the model trained before says, corrected with all that is given in turn."""
         recipe, found = RECIPES[name], []
         for cell in cells:
@@ -212,10 +217,26 @@ def do_all(works: Sequence[Work]) -> None:
 def _pick(task: Task, model: Classifier, files: OwnFiles | None) -> Exemplar:
     """The automatic pick, or the one that a resumed run made before it was stopped."""
     if files and (files / PICKS).exists():
-        return Exemplar.load(files / PICKS)
+        exemplar = Exemplar.load(files / PICKS)
+        noted = OwnFiles(files.folder, RECORD).content.get("exemplar")
+        if noted not in (None, digest(*exemplar.tensors)):
+            what = "not what this run picked; delete it, or give it with --exemplars"
+            raise ValueError(f"{files / PICKS}: {what}")
+        return exemplar
     rows, region = task.rows["train"], task.settings.region
     seen = predict(model, task.data, rows)
     exemplar = pick_automatically(task.data, rows, seen.cam, seen.label, region=region)
     if files:
+        files.content["exemplar"] = digest(*exemplar.tensors)
+        files.save()  # first: no other pick is ever taken for this one
         exemplar.save(files.own(PICKS))
     return exemplar
+
+
+def _refuse_misfit(exemplar: Exemplar, task: Task) -> None:
+    """Raise ValueError for an exemplar that was not picked from data like these."""
+    for side in (exemplar.good, exemplar.bad):
+        for label in side.label:
+            one_of("exemplar's label", label, task.data.classes)
+        if (theirs := side.image.shape[2:]) != (ours := task.data.images.shape[1:]):
+            raise ValueError(f"exemplar of {tuple(theirs)} pixels: expected {tuple(ours)}")

@@ -1,6 +1,9 @@
 """A cohort of phantom patients, as a data set like any other."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,6 +13,9 @@ from torch import Tensor
 from xbl_kit.data.confound import lay_out
 from xbl_kit.data.dataset import Dataset
 from xbl_kit.data.phantom.draw import CLASSES, FACTORS, LEVELS, Column, Drawing, make_phantoms
+from xbl_kit.digests import code_digest, digest
+from xbl_kit.kept import load_array
+from xbl_kit.storage import cache_folder, sweep, write_whole
 
 PER_CELL = {"train": 400, "val": 100, "test": 100}
 
@@ -26,14 +32,15 @@ def open_phantoms(
     random, half and half, but for the "line", which nobody has where it is not crossed.
     `per_cell` is one number for all cells or an array (class, levels, ...). One image a patient.
     `drawing` are options of `Drawing`. With one number the cohort has no bias of its own;
-    `confound.sample_rows` makes one.
+    `confound.sample_rows` makes one. What was drawn once is kept in the cache.
 
     Raises ValueError for a factor that is not known or a value that `Drawing` refuses.
     """
     levels = LEVELS if "line" in crossed else FACTORS
     columns = lay_out(per_cell, crossed, len(CLASSES), levels, seed=Drawing(**drawing).seed)
     split = columns.pop("split")
-    return _draw(columns | {"patient": np.arange(len(split))}, drawing, split)
+    columns |= {"patient": np.arange(len(split))}
+    return _dataset(columns, _kept(columns, drawing), split)
 
 
 def redraw(data: Dataset, rows: Int[Tensor, " n"], *, seed: int = 0, **changed: Column) -> Dataset:
@@ -54,21 +61,40 @@ def redraw(data: Dataset, rows: Int[Tensor, " n"], *, seed: int = 0, **changed: 
     image = data.images[rows[some].numpy()]
     if set(FACTORS) - set(known) or (make_phantoms(**each, **how).image != image).any():
         raise ValueError(f"not the phantoms of seed {seed} ({how}): expected how they were drawn")
-    return _draw(known | changed, how)
+    return _dataset(known | changed, make_phantoms(**known | changed, **how))
 
 
-def _draw(columns: dict[str, Column], how: dict, split: np.ndarray | None = None) -> Dataset:
-    """The data set of the patients that `make_phantoms` draws from some columns."""
-    drawn = make_phantoms(**columns, **how)
-    column = {name: torch.as_tensor(x).expand(len(drawn.image)) for name, x in columns.items()}
+def _kept(columns: dict[str, np.ndarray], how: dict) -> Sequence[np.ndarray]:
+    """`make_phantoms` from the cache, where the same code drew the same before."""
+    drawing, known = Drawing(**how | {"threads": 1}), [x for pair in columns.items() for x in pair]
+    key = digest(code_digest(Path(__file__).parent), repr(drawing), *known)
+    path = cache_folder() / "phantoms" / f"{key}.npy"
+    shape = 2, len(columns["patient"]), drawing.size, drawing.size
+    planes = load_array(path, shape, np.uint8)
+    if planes is None:
+        image, lungs, humerus = make_phantoms(**columns, **how)
+        planes, whole = np.stack([image, lungs + 2 * humerus.view(np.uint8)]), BytesIO()
+        np.save(whole, planes)
+        with suppress(OSError):  # nothing is lost but time
+            sweep(path.parent)
+            write_whole(path, whole.getbuffer())
+    return planes[0], (planes[1] & 1).view(bool), planes[1] > 1
+
+
+def _dataset(
+    columns: dict[str, Column], drawn: Sequence[np.ndarray], split: np.ndarray | None = None
+) -> Dataset:
+    """The data set of the patients whose images, lungs and humeri were drawn from some columns."""
+    image, lungs, humerus = drawn
+    column = {name: torch.as_tensor(x).expand(len(image)) for name, x in columns.items()}
     levels = {factor: names for factor, names in LEVELS.items() if factor in column}
     return Dataset(
-        images=drawn.image,
+        images=image,
         label=column["label"],
         classes=CLASSES,
         patient=column["patient"],
         confounders={factor: column[factor] for factor in levels},
         levels=levels,
-        masks={"lungs": drawn.lungs, "humerus": drawn.humerus},
+        masks={"lungs": lungs, "humerus": humerus},
         split=split,
     )

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, UInt8
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from xbl_kit.data.phantom.anatomy import Mask, cage_width, draw
 from xbl_kit.data.phantom.geometry import Body, Field, ellipse, ramp, wave
@@ -116,8 +117,12 @@ def make_phantoms(
     out = Phantoms(np.empty(shape, np.uint8), np.empty(shape, bool), np.empty(shape, bool))
     # On small images, passing Python's lock around costs more than threads win.
     with ThreadPoolExecutor(how.threads or (os.cpu_count() if how.size >= 256 else 1)) as pool:
-        for i, drawn in enumerate(pool.map(lambda row: _patient(row, how), rows)):
-            out.image[i], out.lungs[i], out.humerus[i] = drawn
+        try:
+            each = pool.map(lambda row: _patient(row, how), rows)
+            for i, drawn in enumerate(tqdm(each, "drawing", len(rows), disable=None, delay=1)):
+                out.image[i], out.lungs[i], out.humerus[i] = drawn
+        finally:
+            pool.shutdown(cancel_futures=True)  # who is interrupted does not wait for the rest
     return out
 
 

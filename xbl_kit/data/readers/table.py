@@ -1,6 +1,7 @@
 """Any folder of images with a `metadata.csv`."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -10,7 +11,7 @@ from xbl_kit.data.dataset import Dataset, table_of
 from xbl_kit.data.faults import DataError, Fault
 from xbl_kit.data.manifest import Manifest
 from xbl_kit.data.readers.text_table import read_text_table
-from xbl_kit.storage import OwnFiles
+from xbl_kit.storage import OwnFiles, write_whole
 
 PATHS = ("image", "mask")
 NAME = "metadata.csv"
@@ -61,8 +62,8 @@ def write_table(data: Dataset, root: str | Path) -> pd.DataFrame:
     files.names |= set(names)
     files.save()
     for column, stack in stacks.items():
-        (root / f"{column}s").mkdir(exist_ok=True)
         for name, picture in zip(table[column], stack, strict=True):
-            Image.fromarray(picture).save(root / name)  # one bit a pixel of a mask
-    table.to_csv(root / NAME, index=False)
+            image = Image.fromarray(picture)  # one bit a pixel of a mask
+            write_whole(root / name, partial(image.save, format="PNG"))
+    write_whole(root / NAME, table.to_csv(index=False).encode())
     return table
