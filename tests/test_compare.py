@@ -11,6 +11,7 @@ import torch
 from filelock import FileLock
 
 from xbl_kit.data import Dataset
+from xbl_kit.exemplar import Exemplar
 from xbl_kit.methods import Known
 from xbl_kit.run import RECIPES, Recipe, compare, comparison, effect
 from xbl_kit.run.compare import _biased
@@ -83,6 +84,19 @@ def test_the_table_holds_what_the_contract_says(tmp_path, asked):
         assert (known.biased, known.counter_class) == (3, 2)
         assert len(known.before.logits) == len(known.data) == len(known.statistics())
         assert len(known.images) in (0, 1, 3) and len(known.pool) == (0 if len(known.images) else 4)
+
+
+@pytest.mark.parametrize("pairs", [1, 3])
+def test_several_pairs_are_picked_and_counted_as_clicks(pairs, tmp_path):
+    longer = PLAN | {
+        "train": {"epochs": 6, "lr": 3e-3},
+        "per_class": {"train": 40, "val": 8, "test": 8},
+    }
+    results = compare(["exbl"], out=tmp_path / "out", pairs=pairs, plan=longer, device="cpu")
+    found = Exemplar.load(tmp_path / "out/seed-0/exemplar.npz")
+    assert len(found.good.index) == len(found.bad.index) == pairs
+    clicks = {row["method"]: row["needs"]["clicks"] for row in results["table"]}
+    assert clicks == {"unrefined": 0, "exbl": 2 * pairs}
 
 
 def _drawn(figure) -> tuple[list[str], list[float], str]:
@@ -264,6 +278,7 @@ def test_a_control_sees_the_region_or_nothing_but_it():
         ({"methods": ["normal"], "images": [500]}, "'counter' has .* patients to draw 500 from"),
         ({"methods": ["normal"], "images": [0]}, "images=0: expected at least 1"),
         ({"draws": 0}, "draws=0: expected at least 1"),
+        ({"pairs": 0}, "pairs=0: expected at least 1"),
         ({"seeds": []}, "no seeds"),
         ({"methods": ["normal"], "images": [1], "biased": "Flu"}, "biased 'Flu': expected one of"),
     ],

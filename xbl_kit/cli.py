@@ -70,17 +70,17 @@ def _reproduce(options: dict, as_json: bool) -> int:
 
     out = options["out"] = options["out"] or _default_out(options)
     results = reproduce(**options)
-    return _tell(out, as_json, summary(results), contents(results))
+    return _show(out, as_json, summary(results), contents(results))
 
 
 def _compare(options: dict, as_json: bool) -> int:
     from xbl_kit.run import compare, comparison
 
     out = options["out"] = options["out"] or Path("build") / f"compare-{options['data']}"
-    return _tell(out, as_json, comparison(compare(**options)))
+    return _show(out, as_json, comparison(compare(**options)))
 
 
-def _tell(out: Path, as_json: bool, *tables) -> int:
+def _show(out: Path, as_json: bool, *tables) -> int:
     """Print what came of a run: under torchrun one process does."""
     from xbl_kit.storage import is_first_process
 
@@ -185,6 +185,7 @@ FLAGS = {
     "strength": _flag("P(a class's own level | class), or natural", "P", **STRENGTH),
     "preset": _flag("model and schedule", default="classroom", choices=PRESETS),
     "exemplars": _flag("who picks the explanations (default: auto)", "auto|FILE"),
+    "pairs": _flag("pick so many good and so many bad ones (default: 1)", "N", type=int),
     "region": _flag("a good map's mask or box (default: lungs)", "NAME|L,T,R,B", **REGION),
     "models": _flag("the methods to train (default: the experiment's)", "M1,M2", **NAMES),
     "backbone": _flag("a network of ours or of torchvision's (default: the data's)", "NAME"),
@@ -220,7 +221,7 @@ def _parser() -> argparse.ArgumentParser:
     experiments = reproduce.add_subparsers(dest="experiment", required=True)
     data = commands.add_parser("data", help="look at a data set before training")
     looks = data.add_subparsers(required=True)
-    drawn, exbl = ("phantom", *LISTED), ("preset", "exemplars", "region", "seed")
+    drawn, exbl = ("phantom", *LISTED), ("preset", "exemplars", "pairs", "region", "seed")
     mimm, compared = ("strength", "seed"), (*exbl[:-1], "strength", "methods", "seeds", *GIVEN)
     for within, name, text, act, kinds, flags in (
         (experiments, "exbl", EXBL, _reproduce, drawn, (*TRAINING, "models", *exbl, *ENDING)),

@@ -13,7 +13,7 @@ from xbl_kit.run.measure import rounded
 from xbl_kit.run.recipes import RECIPES
 from xbl_kit.run.report import effect, versions, write_comparison
 from xbl_kit.run.stage import RECORD, RESULTS
-from xbl_kit.run.task import Given, Settings, Task, inputs_of, open_task, settle
+from xbl_kit.run.task import Given, Settings, inputs_of, open_task, settle
 from xbl_kit.run.work import Work, do_all
 from xbl_kit.storage import OwnFiles, write_json
 
@@ -134,7 +134,7 @@ def _table(works: Sequence[Work]) -> list[dict]:
         for name in work.task.models:
             for given, found in work.found[name].items():
                 cell = (name, given.images, given.unlabelled)
-                efforts[cell] = effort(name, work.task, given)
+                efforts[cell] = effort(name, work, given)
                 for split, group, metric, value, by_chance in _figures(found["splits"]):
                     key = (*cell, split, group, work.task.settings.control, metric)
                     values.setdefault(key, []).append(value)
@@ -159,18 +159,18 @@ def _figures(splits: dict) -> Iterator[tuple[str, str | None, str, float, float 
             yield split, group, "accuracy", own["accuracy"], None
 
 
-def effort(name: str, task: Task, given: Given) -> dict[str, int]:
+def effort(name: str, work: Work, given: Given) -> dict[str, int]:
     """What a person gives for a recipe: how many of each kind, 0 for none.
 
-    A pair of exemplars are two clicks; masks and factors are given for every training image; images
+    An exemplar is a click; masks and factors are given for every training image; images
     that break the bias have labels, those of an unlabelled pool have none. Where images are given a
     sentence says which class is biased, and for a pool which class the others are of.
     """
-    needs, rows = RECIPES[name].needs, task.rows
+    task, needs, rows = work.task, RECIPES[name].needs, work.task.rows
     n = len(rows["train"])
-    pairs = 2 if "exemplar" in needs else 0
+    picked = work.exemplar if "exemplar" in needs else None
     return {
-        "clicks": pairs,
+        "clicks": len(picked.good.index) + len(picked.bad.index) if picked else 0,
         "masks": n if "masks" in needs else 0,
         "factors": n * len(task.settings.confounders) if "factors" in needs else 0,
         "sentences": int(given.images > 0) + 2 * int(given.unlabelled > 0),

@@ -34,13 +34,13 @@ class Settings:
     """All that decides the results of a run.
 
     `plan` are entries in place of the `preset`'s, and `weights` (imagenet, none or a file) and
-    `backbone` are two of these. `models` are names of `RECIPES`. `exemplars` is "auto" or a file,
-    `region` where a good map lies: a mask's name or a box. `confounders` are the spurious factors
-    or, for exbl, the columns that make groups. `strength` is P(a class's preferred level | class)
-    of each, by default 1 for exbl and .9 for mimm-x; None, exbl's default for data on disk, takes
-    these as they are. Of these `target` is predicted, with the `labels`
-    given, and read with the options `reading` of `open_dataset`. `options` are those of methods:
-    {"exbl": {"weight": 0.5}}.
+    `backbone` are two of these. `models` are names of `RECIPES`. `exemplars` is a file, or "auto",
+    which picks `pairs` of them; `region` is where a good map lies: a mask's name or a box.
+    `confounders` are the spurious factors or, for exbl, the columns that make groups. `strength` is
+    P(a class's preferred level | class) of each, by default 1 for exbl and .9 for mimm-x; None,
+    exbl's default for data on disk, takes these as they are. Of these `target` is predicted, with
+    the `labels` given, and read with the options `reading` of `open_dataset`. `options` are those
+    of methods: {"exbl": {"weight": 0.5}}.
 
     For compare: `images` that break the bias are given, so many or so many, in `draws` each, or a
     pool of `unlabelled` ones. `biased` is the class that the bias speaks for, by default the one
@@ -57,6 +57,7 @@ class Settings:
     weights: str | Path | None = None
     models: Sequence[str] = ()
     exemplars: str | Path = "auto"
+    pairs: int = 1
     region: str | Box = "lungs"
     target: str = "label"
     labels: Sequence[str] = ()
@@ -90,6 +91,7 @@ def settle(experiment: str, **given) -> Settings:
     one_of("data", data, ("phantom", *LISTED) if exbl else KINDS)
     one_of("control", wanted.control, (None, *CONTROLS))
     least = {"draws": (wanted.draws, 1), "unlabelled": (wanted.unlabelled, 0)}
+    least |= {"pairs": (wanted.pairs, 1)}
     for name, (value, smallest) in (least | {"images": (min(wanted.images, default=1), 1)}).items():
         if value < smallest:
             raise ValueError(f"{name}={value}: expected at least {smallest}")

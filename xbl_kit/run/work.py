@@ -223,9 +223,9 @@ def _pick(task: Task, model: Classifier, files: OwnFiles | None) -> Exemplar:
             what = "not what this run picked; delete it, or give it with --exemplars"
             raise ValueError(f"{files / PICKS}: {what}")
         return exemplar
-    rows, region = task.rows["train"], task.settings.region
+    rows, how = task.rows["train"], {"region": task.settings.region, "pairs": task.settings.pairs}
     seen = predict(model, task.data, rows)
-    exemplar = pick_automatically(task.data, rows, seen.cam, seen.label, region=region)
+    exemplar = pick_automatically(task.data, rows, seen.cam, seen.label, **how)
     if files:
         files.content["exemplar"] = digest(*exemplar.tensors)
         files.save()  # first: no other pick is ever taken for this one
