@@ -53,7 +53,8 @@ def _require_maps(features: Tensor, logits: Tensor, target: Tensor) -> None:
             "give tokens[:, 1:].mT.unflatten(2, (h, w)), and the head work on that"
         )
     k = logits.shape[1]
-    if wrong := [each for each in target.tolist() if not 0 <= each < k]:
+    known = target.tolist() if target.device.type == "cpu" else ()  # others would be waited for
+    if wrong := [each for each in known if not 0 <= each < k]:
         raise ValueError(
             f"target {wrong[0]}, expected 0 to {k - 1} of logits {tuple(logits.shape)}; of a "
             "single logit z give torch.cat([-z, z], dim=1)"
