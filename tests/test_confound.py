@@ -158,3 +158,31 @@ def test_without_val_it_is_taken_from_train_by_patient(fractions):
     share = fractions[1] / (fractions[0] + fractions[1])
     assert len(splits["val"]) / len(both) == pytest.approx(share, abs=0.08)
     assert {*data.label[splits["val"]].tolist()} == {0, 1, 2}
+
+
+@pytest.mark.parametrize("per_class", [1, 2, 5, 7, 11, 100])
+def test_what_rounding_leaves_over_goes_to_the_largest_remainders(per_class):
+    tables = {"age": confound.biased((0, 1), 2, 0.83), "site": confound.biased((2, 0), 3, 0.45)}
+    counts = confound.cell_counts(per_class, tables)
+    for label in (0, 1):
+        exact = per_class * np.outer(tables["age"][label], tables["site"][label]).ravel()
+        expected = np.floor(exact + 1e-6)
+        while expected.sum() < per_class:
+            remainder = exact - expected
+            expected[remainder.argmax()] += 1
+        assert counts[label].ravel().tolist() == expected.tolist()
+
+
+def test_defaults_and_limits():
+    data, pool, even = _data(), torch.arange(600), {"age": confound.balanced(3)}
+    assert confound.biased((0, 1), strength=0.0).tolist() == [[0, 1], [1, 0]]
+    assert confound.biased((0, 1)).tolist() == confound.biased((0, 1), 2, 1.0).tolist()
+    assert confound.balanced(1).tolist() == [[0.5, 0.5]]
+    assert torch.equal(
+        confound.sample_rows(data, pool, 20, even),
+        confound.sample_rows(data, pool, 20, even, seed=0),
+    )
+    counts = confound._counts(data, pool, ("age",))
+    found = confound.measured(data, pool, "age", pseudocount=5.0)
+    np.testing.assert_allclose(found, (counts + 5) / (counts.sum(axis=1, keepdims=True) + 10))
+    assert (confound.measured(data, pool, "age") == counts / counts.sum(axis=1)[:, None]).all()

@@ -242,3 +242,27 @@ def test_one_logit_or_no_image_is_explained():
         features, none = torch.ones(images, 1, 2, 2).requires_grad_(), torch.zeros(images).long()
         cam = explain.grad_cam(features, features.mean((2, 3)), none)
         assert torch.equal(cam, torch.full((images, 2, 2), 0.25))
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e-3, 0.2, 5.0])
+def test_faint_maps_are_scaled_as_others_are(scale):
+    cam = scale * torch.rand(3, 4, 4, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(explain.normalise(cam).amax(dim=(1, 2)), torch.ones(3))
+    assert torch.allclose(explain.normalise(cam, "l2").square().sum(dim=(1, 2)), torch.ones(3))
+    assert torch.equal(explain.normalise(cam), explain.normalise(cam, "max"))
+
+
+def test_a_gradient_is_detached_and_its_graph_kept():
+    image = torch.rand(2, 1, 4, 4).requires_grad_()
+    logits = image.flatten(1)[:, :3] ** 2
+    one, two = explain.input_gradient(image, logits), explain.input_gradient(image, logits)
+    assert torch.equal(one, two) and not one.requires_grad
+    assert explain.input_gradient(image, logits, create_graph=True).requires_grad
+
+
+@pytest.mark.parametrize("alone", ["features", "logits", "neither"])
+def test_features_and_logits_both_need_a_gradient(alone):
+    features = torch.rand(2, 3, 4, 4).requires_grad_(alone == "features")
+    logits = torch.rand(2, 4).requires_grad_(alone == "logits")
+    with pytest.raises(RuntimeError, match="grad_cam needs features that require grad"):
+        explain.grad_cam(features, logits, torch.tensor([0, 1]))

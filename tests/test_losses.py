@@ -93,3 +93,9 @@ def test_half_precision_is_widened(dtype):
     ):
         assert loss(maps).dtype == torch.float32 and loss(maps).isfinite()
     assert torch.equal(mask_loss(maps, wrong), mask_loss(maps.float(), wrong))
+
+
+def test_the_margin_is_1_unless_said_otherwise():
+    explanation, good, bad = _maps(3, 0), _maps(1, 1), _maps(2, 2)
+    losses = [exemplar_triplet_loss(explanation, good, bad, **o) for o in ({}, {"margin": 1.0})]
+    assert losses[0] == losses[1] != exemplar_triplet_loss(explanation, good, bad, margin=2.0)
