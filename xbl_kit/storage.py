@@ -16,7 +16,6 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from xbl_kit.digests import digest  # noqa: F401  (what is written is known by its digest)
 from xbl_kit.weights import fill, plain, read_weights
 
 FOREIGN = "was not written by xbl-kit and stays as it is; choose another folder"
@@ -152,14 +151,15 @@ def save_state(state: dict, path: str | Path, run: str = "") -> None:
 
 def load_state(path: str | Path, run: str = "") -> dict | None:
     """The state of a training of `run` that `save_state` wrote, on the CPU; None without a file."""
-    what = "not a readable training state; delete it to start anew"
+    if not Path(path).exists():
+        return None
     try:
-        options = {"map_location": "cpu", "weights_only": True}
-        found = torch.load(path, **options) if Path(path).exists() else None
+        found = dict(torch.load(path, map_location="cpu", weights_only=True))
     except Exception as error:
+        what = "not a readable training state; delete it to start anew"
         raise ValueError(f"{path}: {what}") from error
-    if found is not None and not (isinstance(found, dict) and found.get("run", "") == run):
-        raise ValueError(f"{path}: {what if type(found) is not dict else OTHER}")
+    if found.get("run", "") != run:
+        raise ValueError(f"{path}: {OTHER}")
     return found
 
 
@@ -201,19 +201,21 @@ class OwnFiles:
     def __truediv__(self, name: str) -> Path:
         return self.folder / name
 
-    def begin(self, names: Iterable[str], *, keep: Iterable[str] = (), **content) -> None:
+    def begin(
+        self, names: Iterable[str], *, keep: Iterable[str] = (), claim: bool = False, **content
+    ) -> None:
         """Remove all own files but those to `keep`, and write a record with this `content`.
 
-        Raises ValueError, before anything is removed, where one of `names`, which will be written,
-        is somebody else's file.
+        With `claim` the names are own ones from now on, written or not. Raises ValueError, before
+        anything is removed, where one of them is somebody else's file.
         """
         names = list(names)
         for name in names:
             self._refuse(name)
-        for folder in {(self.folder / name).parent for name in names}:
-            sweep(folder)
+            sweep((self.folder / name).parent)
         self.remove(self.names - set(keep))
         self.content = content
+        self.names |= set(names if claim else ())
         self.save(anew=True)
 
     def own(self, name: str) -> Path:
@@ -250,7 +252,7 @@ class OwnFiles:
 
     def save(self, *, anew: bool = False) -> None:
         """Write the record, with what other processes noted there unless it begins `anew`."""
-        there = {} if anew or not self.record.exists() else load_json(self.record)
+        there = {} if anew else load_json(self.record) or {}
         record = {"written_by": "xbl-kit", "files": sorted(self.names)}
         write_json(self.record, there | self.content | record)
 

@@ -13,11 +13,10 @@ import numpy as np
 from jaxtyping import UInt8
 from tqdm.contrib.concurrent import thread_map
 
-from xbl_kit.data.faults import DataError, Fault
+from xbl_kit.data.faults import DataError, Fault, refuse_all
 from xbl_kit.data.manifest import Manifest
 from xbl_kit.data.picture import read_mask
-from xbl_kit.digests import code_digest, digest
-from xbl_kit.kept import load_sealed, write_sealed
+from xbl_kit.digests import code_digest, digest, load_sealed, write_sealed
 from xbl_kit.storage import cache_folder, sweep, write_whole
 
 TASKS = 10_000  # more of them at a time would fill the memory
@@ -44,7 +43,7 @@ def decoded(manifest: Manifest, size: int, *, skip_faulty: bool = False) -> tupl
         with suppress(ValueError):
             found = skip_faulty and load_sealed(record)
         if found:
-            _refuse(manifest, found)
+            refuse_all(picture_faults(manifest, **found))
         if not (pictures.exists() and pictures.stat().st_size == prod(shape)):
             _decode(manifest, shape, pictures, record)
     except DataError as error:
@@ -87,17 +86,11 @@ def _decode(manifest: Manifest, shape: tuple[int, ...], pictures: Path, record: 
             what = "a file has changed while it was read; open the data again"
             raise ValueError(f"{manifest.roots[0]}: {what}")
         write_sealed(record, found)
-        _refuse(manifest, found)
+        refuse_all(picture_faults(manifest, **found))
 
     need = f"decoded images need {prod(shape) / 1e6:,.0f} MB, XBL_KIT_CACHE says where"
     sweep(pictures.parent)
     write_whole(pictures, write, size=prod(shape), what=need)
-
-
-def _refuse(manifest: Manifest, found: dict) -> None:
-    """Raise DataError where something is wrong with the pictures; twins by the labels of now."""
-    if faults := picture_faults(manifest, **found):
-        raise DataError(*faults)
 
 
 def in_parallel(work: Callable[[int], object], n: int, title: str) -> list:

@@ -12,8 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from xbl_kit.digests import digest
-from xbl_kit.kept import load_array
+from xbl_kit.digests import digest, load_array
 from xbl_kit.storage import sweep, write_whole
 
 
@@ -145,7 +144,7 @@ def cache_stem(
     key = digest(repr(model.prefix), *named, f"{images.shape}{images.dtype}", *images)
     path = Path(folder) / f"stem-{key}.npy"
     shape = len(images), *_stem(model, images[:1]).shape[1:]
-    if (found := load_array(path, shape, np.float32, mapped=True)) is not None:
+    if (found := load_array(path, shape, np.float32)) is not None:
         return found
     size = 4 * prod(shape)
     need = f"outputs of the frozen prefix need {size / 1e6:,.0f} MB, XBL_KIT_CACHE says where"

@@ -92,20 +92,15 @@ def _open(
     resume: bool,
 ) -> list[Work]:
     """All runs of a comparison, one a seed and control, each with a folder of its own in `out`."""
-    how, names = {"resume": resume, "exemplar": exemplar}, (RESULTS, REPORT, FIGURE)
+    how, works = {"resume": resume, "exemplar": exemplar, "claim": True}, []
     with FileLock(out / ".open.lock"):  # what one process caches is there for the others
         files = OwnFiles(out, RECORD)
-        stage.begin(files, record, inputs, names, **how)
-        files.names |= set(names)  # so that none takes another's for a stranger's
-        files.save()
-        works = []
+        stage.begin(files, record, inputs, (RESULTS, REPORT, FIGURE), **how)
         for each in wanted:
             name = "-".join(filter(None, (f"seed-{each.seed}", each.control)))
             own = OwnFiles(out / name, RECORD)
             work = Work(open_task(each), own, exemplar, device)
             stage.begin(own, each.record, inputs, work.names, **how)
-            own.names |= set(work.names)
-            own.save()
             works.append(work)
     return works
 

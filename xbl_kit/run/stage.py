@@ -12,9 +12,8 @@ from filelock import FileLock, Timeout
 from torch import nn
 
 from xbl_kit.data import Dataset
-from xbl_kit.digests import digest, file_digest
+from xbl_kit.digests import digest, file_digest, load_sealed, write_sealed
 from xbl_kit.exemplar import Exemplar, picked_by_person
-from xbl_kit.kept import load_sealed, write_sealed
 from xbl_kit.models import Classifier
 from xbl_kit.run.splits import Rows
 from xbl_kit.schedule import Schedule
@@ -122,9 +121,11 @@ def begin(
     *,
     resume: bool,
     exemplar: Exemplar | None = None,
+    claim: bool = False,
 ) -> None:
     """Make a folder ready for a run with these settings; a new run removes an old one's files.
 
+    With `claim` the names are own ones, so that none takes another's for a stranger's.
     Raises ValueError where a run to be resumed was another, or where a name that is needed is
     somebody else's file.
     """
@@ -137,7 +138,8 @@ def begin(
     picked = digest(*exemplar.tensors) if exemplar else known
     # Methods may be added to a comparison: what they are does not tell one run from another.
     run = run_name(settings | {"models": 0}, inputs)
-    files.begin(names, keep=keep, settings=settings, inputs=inputs, run=run, exemplar=picked)
+    record = {"settings": settings, "inputs": inputs, "run": run, "exemplar": picked}
+    files.begin(names, keep=keep, claim=claim, **record)
 
 
 def finish(files: OwnFiles, *others: OwnFiles) -> None:

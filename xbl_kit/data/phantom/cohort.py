@@ -13,8 +13,7 @@ from torch import Tensor
 from xbl_kit.data.confound import lay_out
 from xbl_kit.data.dataset import Dataset
 from xbl_kit.data.phantom.draw import CLASSES, FACTORS, LEVELS, Column, Drawing, make_phantoms
-from xbl_kit.digests import code_digest, digest
-from xbl_kit.kept import load_array
+from xbl_kit.digests import code_digest, digest, load_array
 from xbl_kit.storage import cache_folder, sweep, write_whole
 
 PER_CELL = {"train": 400, "val": 100, "test": 100}

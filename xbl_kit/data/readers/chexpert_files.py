@@ -4,22 +4,20 @@ from pathlib import Path
 
 import pandas as pd
 
-from xbl_kit.data.faults import DataError, Fault
+from xbl_kit.data.faults import refuse
 
 PATIENT = r"(patient\d+)"
 
 
 def find_table(root: Path, name: str) -> Path:
     """The csv file in `root`, or one or two folders below it."""
-    if not root.is_dir():
-        raise DataError(Fault(str(root), "no such folder"))
+    refuse(root, None if root.is_dir() else "no such folder")
     places = (sorted(root.glob(f"{depth}{name}")) for depth in ("", "*/", "*/*/"))
     found = next(filter(None, places), [])
-    if not found:
-        raise DataError(Fault(str(root / name), "not found, nor one or two folders below"))
+    refuse(root / name, None if found else "not found, nor one or two folders below")
     if len(found) > 1:
         both = " and in ".join(str(file.parent) for file in found[:2])
-        raise DataError(Fault(str(root), f"{name} is in {both}, expected one: which is meant?"))
+        refuse(root, f"{name} is in {both}, expected one: which is meant?")
     return found[0]
 
 

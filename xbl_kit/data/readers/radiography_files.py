@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from xbl_kit.data.faults import DataError, Fault
+from xbl_kit.data.faults import Fault, refuse, refuse_all
 from xbl_kit.data.spelling import key
 
 CLASSES = ("COVID", "Lung_Opacity", "Normal", "Viral Pneumonia")
@@ -12,14 +12,12 @@ PARTS = ("images", "masks")  # folders of each class
 
 def find_home(root: Path) -> Path:
     """The folder of the classes: `root`, or the one up to three folders below that has any."""
-    if not root.is_dir():
-        raise DataError(Fault(str(root), "no such folder"))
+    refuse(root, None if root.is_dir() else "no such folder")
     level = [root]
     for _ in range(4):
         homes = [folder for folder in level if KNOWN.keys() & {*folders(folder)}]
         if len(homes) > 1:
-            both = " and in ".join(map(str, homes[:2]))
-            raise DataError(Fault(str(root), f"classes are in {both}: which are meant?"))
+            refuse(root, f"classes are in {homes[0]} and in {homes[1]}: which are meant?")
         if homes:
             return homes[0]
         level = [child for folder in level for child in folders(folder).values()]
@@ -35,18 +33,14 @@ def class_folders(home: Path) -> dict[str, Path]:
     """The folder of each class; raises DataError where one is missing, or unknown."""
     every = folders(home)
     found = {label: every.pop(name, home / label) for name, label in KNOWN.items()}
-    needed = [*found.values()]
-    if all(folder.is_dir() for folder in needed):
-        kinds = [folders(folder) for folder in needed]
-        needed = [
-            f / k for f, has in zip(needed, kinds, strict=True) for k in PARTS if k not in has
-        ]
+    needed = [folder for folder in found.values() if not folder.is_dir()]
+    if not needed:
+        needed = [f / part for f in found.values() for part in PARTS if part not in folders(f)]
     old = any(any(folder.glob("*.png")) for folder in every.values())
     hint = " (of an older version make a table, and use --data table)" * old
-    faults = [Fault(str(f), f"no such folder{hint}") for f in needed if not f.is_dir()]
+    faults = [Fault(str(folder), f"no such folder{hint}") for folder in needed]
     # Other folders may lie beside the classes; one with images would be missed unseen.
     other = [folder for folder in every.values() if "images" in folders(folder)]
     faults += [Fault(str(f), f"unknown class, expected {', '.join(CLASSES)}") for f in other]
-    if faults:
-        raise DataError(*faults)
+    refuse_all(faults)
     return found
