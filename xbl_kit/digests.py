@@ -2,15 +2,18 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cache, partial
+from math import prod
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from torch import Tensor
 
 from xbl_kit import __version__
-from xbl_kit.storage import load_json, write_json
+from xbl_kit.storage import load_json, sweep, write_json, write_whole
 
 HASH = partial(hashlib.blake2b, digest_size=16)
 
@@ -60,10 +63,25 @@ def _seal(content: dict) -> str:
     return digest(json.dumps(json.loads(json.dumps(content)), sort_keys=True))
 
 
-def load_array(path: Path, shape: tuple, dtype: type) -> np.ndarray | None:
-    """The array in a file, mapped read-only; None where it is not there, or is another."""
+def kept_array(
+    path: Path, shape: tuple, dtype: type, fill: Callable[[BinaryIO], object], *, what: str
+) -> np.ndarray:
+    """The array in a file, mapped read-only. Where it is not there, or is another, `fill` is given
+    a file, of which the header is written. OSError says how much `what` is kept there needs."""
     with suppress(Exception):
         array = np.load(path, mmap_mode="r")
         if array.shape == shape and array.dtype == dtype:
             return array
-    return None
+    descr = np.lib.format.dtype_to_descr(np.dtype(dtype))
+
+    def write(partial: Path) -> None:
+        with partial.open("rb+") as file:
+            header = {"descr": descr, "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(file, header)
+            fill(file)
+
+    size = prod(shape) * np.dtype(dtype).itemsize
+    need = f"{what} need {size / 1e6:,.0f} MB, XBL_KIT_CACHE says where"
+    sweep(path.parent)
+    write_whole(path, write, size=size, what=need)
+    return np.load(path, mmap_mode="r")

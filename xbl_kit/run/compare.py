@@ -100,7 +100,7 @@ def _open(
             name = "-".join(filter(None, (f"seed-{each.seed}", each.control)))
             own = OwnFiles(out / name, RECORD)
             work = Work(open_task(each), own, exemplar, device)
-            stage.begin(own, each.record, inputs, work.names, **how)
+            stage.begin(own, each.record, inputs, stage.files_of(work.titles), **how)
             works.append(work)
     return works
 
@@ -121,37 +121,34 @@ def _biased(work: Work) -> dict[str, str | None]:
 
 def _table(works: Sequence[Work]) -> list[dict]:
     """The figures of all runs: mean and standard deviation over seeds and draws."""
-    values: dict[tuple, list[float]] = {}
-    chances: dict[tuple, float] = {}
-    efforts: dict[tuple, dict] = {}
+    columns = ("method", "images", "unlabelled", "split", "group", "control", "metric")
+    cells: dict[tuple, list[tuple]] = {}
     for work in works:
-        chance = 1 / len(work.task.data.classes)
+        chance, control = 1 / len(work.task.data.classes), work.task.settings.control
         for name in work.task.models:
             for given, found in work.found[name].items():
-                cell = (name, given.images, given.unlabelled)
-                efforts[cell] = effort(name, work.task, given)
-                for split, group, metric, value, by_chance in _figures(found["splits"]):
-                    key = (*cell, split, group, work.task.settings.control, metric)
-                    values.setdefault(key, []).append(value)
-                    chances[key] = chance if by_chance is None else by_chance
-    columns = ("method", "images", "unlabelled", "split", "group", "control", "metric")
-    return [
-        dict(zip(columns, key, strict=True))
-        | {"needs": efforts[key[:3]]}
-        | rounded({"mean": float(np.mean(all_of)), "sd": float(np.std(all_of))})
-        | rounded({"n": len(all_of), "chance": chances[key]})
-        for key, all_of in values.items()
-    ]
+                needs = effort(name, work.task, given)
+                for split, group, metric, value, own in _figures(found["splits"], chance):
+                    cell = (name, given.images, given.unlabelled, split, group, control, metric)
+                    cells.setdefault(cell, []).append((value, own, needs))
+    table = []
+    for cell, found in cells.items():
+        values, chances, needs = zip(*found, strict=True)
+        figures = {"mean": float(np.mean(values)), "sd": float(np.std(values))}
+        figures |= {"n": len(values), "chance": chances[-1]}
+        row = dict(zip(columns, cell, strict=True)) | {"needs": needs[-1]}
+        table.append(row | rounded(figures))
+    return table
 
 
-def _figures(splits: dict) -> Iterator[tuple[str, str | None, str, float, float | None]]:
-    """Split, group, metric, value, and its chance level where it has one of its own."""
+def _figures(splits: dict, chance: float) -> Iterator[tuple[str, str | None, str, float, float]]:
+    """Split, group, metric, value, and its own chance level or that of all."""
     for split, found in splits.items():
         for metric in METRICS:
             if found.get(metric) is not None:
-                yield split, None, metric, found[metric], found.get(f"{metric}_chance")
+                yield split, None, metric, found[metric], found.get(f"{metric}_chance", chance)
         for group, own in found["parts"].items():
-            yield split, group, "accuracy", own["accuracy"], None
+            yield split, group, "accuracy", own["accuracy"], chance
 
 
 def effort(name: str, task: Task, given: Given) -> dict[str, int]:
@@ -161,11 +158,9 @@ def effort(name: str, task: Task, given: Given) -> dict[str, int]:
     that break the bias have labels, those of an unlabelled pool have none. Where images are given a
     sentence says which class is biased, and for a pool which class the others are of.
     """
-    needs, rows = RECIPES[name].needs, task.rows
-    n = len(rows["train"])
-    pairs = 2 if "exemplar" in needs else 0
+    needs, rows, n = RECIPES[name].needs, task.rows, len(task.rows["train"])
     return {
-        "clicks": pairs,
+        "clicks": 2 if "exemplar" in needs else 0,
         "masks": n if "masks" in needs else 0,
         "factors": n * len(task.settings.confounders) if "factors" in needs else 0,
         "sentences": int(given.images > 0) + 2 * int(given.unlabelled > 0),

@@ -55,7 +55,7 @@ def reproduce(
             files = OwnFiles(out, RECORD)
             work = Work(open_task(wanted), files, exemplar, device)
             how = {"resume": resume, "exemplar": exemplar}
-            stage.begin(files, wanted.record, inputs, work.names, **how)
+            stage.begin(files, wanted.record, inputs, stage.files_of(work.titles), **how)
             _keep_exemplar(files, person, exemplar)
         return _run(work)
 

@@ -21,7 +21,7 @@ from xbl_kit.run.measure import content, score, some_of, told
 from xbl_kit.run.recipes import RECIPES, Recipe, in_order
 from xbl_kit.run.report import draw_tsne
 from xbl_kit.run.splits import Rows, draw_images
-from xbl_kit.run.stage import PICKS, RECORD, Stage, files_of
+from xbl_kit.run.stage import PICKS, RECORD, Stage
 from xbl_kit.run.task import TESTS, Given, Task, build_network, givens
 from xbl_kit.storage import OwnFiles
 from xbl_kit.train import predict
@@ -53,9 +53,9 @@ class Work:
         self._look, self._statistics = cache(self._look), cache(self._statistics)
 
     @property
-    def names(self) -> list[str]:
-        """The names of all files that may be written."""
-        return files_of(title for stages in self.stages.values() for title in stages)
+    def titles(self) -> list[str]:
+        """The names of all stages."""
+        return [title for stages in self.stages.values() for title in stages]
 
     @property
     def left(self) -> list[tuple[str, str, list[Given]]]:
@@ -82,7 +82,7 @@ class Work:
                     self.found[name] |= dict(zip(cells, results, strict=True))
                     done += 1
         if self.files and not self.left:
-            for title in (title for stages in self.stages.values() for title in stages):
+            for title in self.titles:
                 Stage(title, self.files).lock.unlink(missing_ok=True)
         return done
 
