@@ -64,7 +64,7 @@ def grouped(faults: Iterable[Fault]) -> list[str]:
     return lines
 
 
-def too_much(wanted: float, out: str) -> str | None:
+def too_much(wanted: float | int, out: str) -> str | None:
     """What is wrong with a file that may want more memory than there may be, and the way out."""
     if wanted > MOST_BYTES:
         return f"may take {wanted / 1e9:,.1f} GB, expected {MOST_BYTES / 1e9:,.1f} at most; {out}"
