@@ -136,8 +136,7 @@ def save_model(model: nn.Module, path: str | Path) -> None:
 def load_model(model: nn.Module, path: str | Path) -> None:
     """Read weights that `save_model` wrote into `model`.
 
-    Raises ValueError naming the file where it is damaged, belongs to another network, or holds
-    what is no number.
+    Raises ValueError naming the file where it is damaged, of another network, or holds a NaN.
     """
     fill(model, read_weights(path), f"{path}: weights of another network")
 
@@ -206,8 +205,8 @@ class OwnFiles:
     ) -> None:
         """Remove all own files but those to `keep`, and write a record with this `content`.
 
-        With `claim` the names are own ones from now on, written or not. Raises ValueError, before
-        anything is removed, where one of them is somebody else's file.
+        With `claim` the names are own ones from now on. Raises ValueError, before anything is
+        removed, where one of them is somebody else's file.
         """
         names = list(names)
         for name in names:
@@ -260,8 +259,7 @@ class OwnFiles:
         """Raise ValueError for another's file in the place of a file, or of a folder to hold it."""
         for part in (Path(name), *Path(name).parents[:-1]) if is_first_process() else ():
             path = self.folder / part
-            there = path.is_symlink() or (
-                path.exists() and (part == Path(name) or not path.is_dir())
-            )
-            if there and (part.as_posix() not in self.names or path.is_dir()):
+            holds = part != Path(name) and path.is_dir() and not path.is_symlink()
+            ours = part.as_posix() in self.names and not path.is_dir()
+            if os.path.lexists(path) and not (holds or ours):
                 raise ValueError(f"{path} {FOREIGN}")

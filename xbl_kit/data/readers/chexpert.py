@@ -10,8 +10,8 @@ import pandas as pd
 from xbl_kit.data.faults import Fault, one_of, refuse, refuse_all, rising, some
 from xbl_kit.data.manifest import OLDEST, Manifest
 from xbl_kit.data.picture import read_frames
-from xbl_kit.data.readers.chexpert_files import PATIENT, find_images, find_table
 from xbl_kit.data.readers.text_table import read_text_table
+from xbl_kit.data.readers.unpacked import PATIENT, find_images, find_table
 from xbl_kit.data.spelling import blanked
 
 LUNG = ("Lung Opacity", "Lung Lesion", "Edema", "Consolidation", "Pneumonia", "Atelectasis")

@@ -10,8 +10,8 @@ import pandas as pd
 
 from xbl_kit.data.faults import DataError, Fault, one_of, refuse, refuse_all
 from xbl_kit.data.manifest import Manifest
-from xbl_kit.data.readers.radiography_files import CLASSES, PARTS, class_folders, find_home, folders
 from xbl_kit.data.readers.text_table import read_text_table
+from xbl_kit.data.readers.unpacked import CLASSES, PARTS, find_classes, folders
 from xbl_kit.data.spelling import key
 
 PAPER = {"train": 800, "val": 300, "test": 200}  # images a class: 3,200, 1,200 and 800 in all
@@ -34,7 +34,8 @@ def list_radiography(
     a class is too small for the subsample.
     """
     one_of("subsample", subsample, (None, "paper"))
-    homes = class_folders(root := find_home(Path(root)))
+    homes = find_classes(Path(root))
+    root = homes["Normal"].parent
     classes = {label: _rows_of_class(homes[label], label) for label in CLASSES}
     apart = _counter_group(classes, root) if counter else []
     classes = _draw(classes, root, seed) if subsample else classes

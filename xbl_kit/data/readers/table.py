@@ -52,9 +52,8 @@ def write_table(data: Dataset, root: str | Path) -> pd.DataFrame:
     Raises ValueError, and writes nothing, for a folder that holds other files and none of ours.
     """
     root, table = Path(root), table_of(data)
-    only = next(iter(data.masks.values())) if len(data.masks) == 1 else None
-    stacks = {"image": data.images, "mask": data.masks.get("lungs", only)}
-    stacks = {column: stack for column, stack in stacks.items() if stack is not None}
+    chosen = [mask for name, mask in data.masks.items() if name == "lungs" or len(data.masks) == 1]
+    stacks = dict(zip(("image", "mask"), (data.images, *chosen), strict=False))
     for column in stacks:
         table[column] = [f"{column}s/{row:05}.png" for row in range(len(data))]
     files = OwnFiles(root)
