@@ -40,11 +40,11 @@ def read_slices(
     with reading(path, "NIfTI volume"), time_limit():
         volume, spacing = _read_volume(path)
     _blacken(volume)
-    if volume.shape[axis] < slices:
-        refuse(path, f"{volume.shape[axis]} {plane} slices, expected {slices} or more")
+    if (there := volume.shape[axis]) < slices:
+        refuse(path, f"{there} {plane} slices, expected {slices} or more")
     threshold, low, high = _intensities(volume, percentiles, path)
     first = _middle(volume > threshold, axis, spacing[axis]) - (slices - 1) // 2
-    first = min(max(first, 0), volume.shape[axis] - slices)
+    first = min(max(first, 0), there - slices)
     stack = np.moveaxis(volume, axis, 0)[first : first + slices]
     stack = np.nan_to_num(stack, nan=low, posinf=low, neginf=low)
     stack = np.clip((stack - low) / (high - low), 0, 1)[:, ::-1, ::-1].swapaxes(1, 2)
@@ -101,11 +101,9 @@ def _intensities(
     """Above what a voxel is of the head (Smith 2002, BET), and which are black and white."""
     sample = volume.ravel(order="K")[:: volume.size // SAMPLE + 1]
     sample = sample[np.isfinite(sample)]
-    if not sample.size:
-        refuse(path, "no voxel with a finite value")
+    refuse(path, None if sample.size else "no voxel with a finite value")
     dark, bright, least, most = np.percentile(sample, (2, 98, 0, 100)).tolist()
-    if least == most:
-        refuse(path, f"the same value, {least:g}, everywhere")
+    refuse(path, f"the same value, {least:g}, everywhere" if least == most else None)
     if dark == bright:
         dark, bright = least, most
     threshold = dark + 0.1 * (bright - dark)
