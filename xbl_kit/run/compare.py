@@ -14,7 +14,7 @@ from xbl_kit.run.recipes import RECIPES
 from xbl_kit.run.report import effect, versions, write_comparison
 from xbl_kit.run.stage import RECORD, RESULTS
 from xbl_kit.run.task import Given, Settings, Task, inputs_of, open_task, settle
-from xbl_kit.run.work import Work, do_all
+from xbl_kit.run.work import Work, do_all, open_work
 from xbl_kit.storage import OwnFiles, write_json
 
 REPORT, FIGURE = "report.md", "effect.png"
@@ -49,17 +49,21 @@ def compare(
     wanted = [settle("compare", control=c, seed=seed, **shared) for c, seed in which]
     record = wanted[0].record | {"seeds": list(seeds), "controls": list(controls)}
     del record["seed"], record["control"]
-    files = OwnFiles(out, RECORD) if out else None
-    inputs = inputs_of(wanted[0]) if files else {}
     exemplar = None if wanted[0].exemplars == "auto" else Exemplar.load(wanted[0].exemplars)
-    if resume and files:
+    if not out:
+        return _run([Work(open_task(each), None, exemplar, device) for each in wanted], record)
+    files, inputs = OwnFiles(out, RECORD), inputs_of(wanted[0])
+    if resume:
         stage.refuse_others(files, record, inputs)
         if (results := stage.finished(files, exemplar)) and results["settings"] == record:
             return results
-    if not files:
-        return _run([Work(open_task(each), None, exemplar, device) for each in wanted], record)
+    how = {"resume": resume, "exemplar": exemplar, "claim": True}
     with stage.alone(files.folder, sharing=resume, how="join it with --resume"):
-        works = _open(wanted, record, inputs, exemplar, Path(out), device, resume)
+        with FileLock(files / ".open.lock"):  # what one process caches is there for the others
+            files = OwnFiles(out, RECORD)
+            stage.begin(files, record, inputs, (RESULTS, REPORT, FIGURE), **how)
+            places = [(each, files / folder_of(each)) for each in wanted]
+            works = [open_work(*place, inputs, device, **how) for place in places]
         return _run(works, record, OwnFiles(out, RECORD))
 
 
@@ -82,27 +86,9 @@ def _run(works: Sequence[Work], record: dict, files: OwnFiles | None = None) -> 
     return results
 
 
-def _open(
-    wanted: Sequence[Settings],
-    record: dict,
-    inputs: dict,
-    exemplar: Exemplar | None,
-    out: Path,
-    device: str,
-    resume: bool,
-) -> list[Work]:
-    """All runs of a comparison, one a seed and control, each with a folder of its own in `out`."""
-    how, works = {"resume": resume, "exemplar": exemplar, "claim": True}, []
-    with FileLock(out / ".open.lock"):  # what one process caches is there for the others
-        files = OwnFiles(out, RECORD)
-        stage.begin(files, record, inputs, (RESULTS, REPORT, FIGURE), **how)
-        for each in wanted:
-            name = "-".join(filter(None, (f"seed-{each.seed}", each.control)))
-            own = OwnFiles(out / name, RECORD)
-            work = Work(open_task(each), own, exemplar, device)
-            stage.begin(own, each.record, inputs, stage.files_of(work.titles), **how)
-            works.append(work)
-    return works
+def folder_of(settings: Settings) -> str:
+    """The name of a run's folder in that of a comparison."""
+    return "-".join(filter(None, (f"seed-{settings.seed}", settings.control)))
 
 
 def _biased(work: Work) -> dict[str, str | None]:

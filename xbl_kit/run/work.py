@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,8 +22,8 @@ from xbl_kit.run.measure import content, score, some_of, told
 from xbl_kit.run.recipes import RECIPES, Recipe, in_order
 from xbl_kit.run.report import draw_tsne
 from xbl_kit.run.splits import Rows, draw_images
-from xbl_kit.run.stage import PICKS, RECORD, Stage
-from xbl_kit.run.task import TESTS, Given, Task, build_network, givens
+from xbl_kit.run.stage import PICKS, RECORD, Stage, begin, files_of
+from xbl_kit.run.task import TESTS, Given, Settings, Task, build_network, givens, open_task
 from xbl_kit.storage import OwnFiles
 from xbl_kit.train import predict
 
@@ -202,6 +203,16 @@ class Work:
         if self.files and measures is None:
             draw_tsne(name, part, self.task, self.files.write)
         return {"splits": splits} | content(part, data, rows["balanced"], factors, measures)
+
+
+def open_work(
+    settings: Settings, folder: Path, inputs: dict, device: str, *, exemplar: Exemplar | None, **how
+) -> Work:
+    """A run with a folder that `stage.begin` makes ready."""
+    files = OwnFiles(folder, RECORD)
+    work = Work(open_task(settings), files, exemplar, device)
+    begin(files, settings.record, inputs, files_of(work.titles), exemplar=exemplar, **how)
+    return work
 
 
 def do_all(works: Sequence[Work]) -> None:
