@@ -96,8 +96,8 @@ def refuse_others(files: OwnFiles, settings: dict, inputs: dict) -> None:
     """
     if not files.record.exists():
         return
-    found, made = (files.content.get(key) for key in ("settings", "inputs"))
-    found, made = ({} if not isinstance(each, dict) else each for each in (found, made))
+    noted = map(files.content.get, ("settings", "inputs"))
+    found, made = (each if isinstance(each, dict) else {} for each in noted)
     added = {"models"} if settings["experiment"] == "compare" else set()
     what = [
         f"with {key} {found.get(key, 'none')!r}, expected {settings.get(key)!r}"
