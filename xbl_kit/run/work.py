@@ -18,7 +18,7 @@ from xbl_kit.exemplar import Exemplar
 from xbl_kit.methods import Known
 from xbl_kit.models import Classifier, layer_statistics
 from xbl_kit.pick import pick_automatically
-from xbl_kit.run.measure import content, score, some_of, told
+from xbl_kit.run.measure import content, corrected, score, told
 from xbl_kit.run.recipes import RECIPES, Recipe, in_order
 from xbl_kit.run.report import draw_tsne
 from xbl_kit.run.splits import Rows, draw_images
@@ -140,9 +140,9 @@ class Work:
         for cell in cells:
             known, left = self._known(recipe, cell)
             logits = recipe.build(model, known, **self.task.options(name))
-            seen = known.before._replace(logits=logits, cam=None)  # which explained the old ones
-            parts = {test: some_of(seen, left[test]) for test in TESTS if test in left}
-            found.append(self._measured(name, parts, left))
+            tests = [test for test in TESTS if test in left]
+            seen = {test: corrected(known.before, logits, left[test]) for test in tests}
+            found.append(self._measured(name, seen, left))
         return found
 
     def _known(self, recipe: Recipe, given: Given) -> tuple[Known, Rows]:
