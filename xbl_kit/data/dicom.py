@@ -226,7 +226,7 @@ def _windowed(
     if not (center.size and wide):
         return None
     if function == "SIGMOID":
-        return 1 / (1 + np.exp(-4 * (values - center) / width)), 0, 1
+        return 1 / (1 + np.exp(-4 * (values - center) / width)), 0.0, 1.0
     if function == "LINEAR":
         center, width = center - 0.5, width - 1
     return values, *(center - width / 2), *(center + width / 2)
