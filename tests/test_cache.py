@@ -59,7 +59,7 @@ def test_the_second_opening_and_a_pass_decode_nothing(tmp_path, folder, monkeypa
     assert isinstance(again.images, np.memmap) and not again.images.flags.writeable
     assert np.array_equal(first.images, again.images)
     assert np.array_equal(first.masks["lungs"], again.masks["lungs"])
-    assert again[[0, 3]].image.shape == (2, 1, 8, 8) and len(list(folder.glob("*.pixels"))) == 1
+    assert again[[0, 3]].image.shape == (2, 1, 8, 8) and len(list(folder.glob("*.npy"))) == 1
     with pytest.raises(AssertionError, match="is decoded again"):
         open_dataset("table", tmp_path / "data", size=9)
 
@@ -75,7 +75,7 @@ def test_a_changed_file_or_another_way_of_reading_makes_another_cache(tmp_path, 
     padded = dataclasses.replace(listing, read=partial(picture.read_frames, pad=True))
     above, below = read_manifest(padded, size=8).images[1, [0, 4], 0].tolist()
     assert above < below == 40, "an image of 20 x 16 gets black borders above and below"
-    assert len(list(folder.glob("*.pixels"))) == 3
+    assert len(list(folder.glob("*.npy"))) == 3
 
 
 def test_a_second_opening_reads_no_file(tmp_path, folder, opened):

@@ -13,10 +13,9 @@ import numpy as np
 import pytest
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
-from xbl_kit.data import DataError, list_images, open_dataset
+from xbl_kit.data import DataError, faults, list_images, open_dataset
 from xbl_kit.data.cache import in_parallel
 from xbl_kit.data.check import check
-from xbl_kit.data.readers import volume
 from xbl_kit.data.readers.mri import list_mri
 from xbl_kit.data.readers.volume import read_slices
 
@@ -323,7 +322,7 @@ def test_too_large_sparse_and_partly_empty_volumes(tmp_path, monkeypatch):
     file = store(head, tmp_path / "a.nii")
     with pytest.raises(DataError, match=r"a\.nii: an empty coronal slice near the middle"):
         read_slices(file, 16, plane="coronal", slices=12)
-    monkeypatch.setattr(volume, "MOST_BYTES", 12**3 * 16 - 1)  # 4 of a float32, and 12 to work with
+    monkeypatch.setattr(faults, "MOST_BYTES", 12**3 * 16 - 1)  # 4 of a float32, and 12 to work with
     with pytest.raises(DataError, match=r"a\.nii: too large a volume: 12 x 12 x 12 voxels"):
         read_slices(file, 16)
     monkeypatch.undo()

@@ -292,7 +292,7 @@ WRITERS = {
         "file",
     ),
     "table": (_written_table, "table/metadata.csv"),
-    "pictures": (_pictures, "cache/images/*.pixels"),
+    "pictures": (_pictures, "cache/images/*.npy"),
     "stem": (_stem, "stem/*.npy"),
 }
 
@@ -431,7 +431,7 @@ def test_a_cache_that_is_not_whole_is_made_anew(kind, spoil, tmp_path, monkeypat
     make, name = {
         "pictures": (
             lambda: open_dataset("table", tmp_path / "pictures-1", size=32),
-            "*/*/*.pixels",
+            "*/*/*.npy",
         ),
         "stem": (lambda: _stem(tmp_path / "file", 2), "stem/*.npy"),
         "phantoms": (

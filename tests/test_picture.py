@@ -12,9 +12,9 @@ import tifffile
 from PIL import Image
 
 from xbl_kit.data import DataError, faults
-from xbl_kit.data.describe import with_pictures
 from xbl_kit.data.faults import TooLong, reading, time_limit
 from xbl_kit.data.picture import picture_size, read_frames, read_mask, read_picture
+from xbl_kit.data.properties import with_properties
 from xbl_kit.data.readers import list_table
 
 GREY = np.tile(np.arange(0, 4096, 64, dtype=np.uint16), (64, 1))  # 12 bits of 16
@@ -182,7 +182,7 @@ def test_a_bomb_is_no_traceback(tmp_path, monkeypatch, kind):
     for read in (read_picture, picture_size):
         with pytest.raises(DataError, match=r"bomb\.img: too large a picture: Image size"):
             read(tmp_path / "bomb.img")
-    assert with_pictures(list_table(tmp_path))["(pixels)"].tolist() == ["", "64 x 9"]
+    assert with_properties(list_table(tmp_path))["(pixels)"].tolist() == ["", "64 x 9"]
 
 
 def _spin():

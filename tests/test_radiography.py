@@ -235,7 +235,7 @@ def test_two_copies_and_the_version_of_2020(tmp_path):
     write_radiography(tmp_path / "a", decode=False)
     write_radiography(tmp_path / "b", decode=False)
     with pytest.raises(
-        DataError, match=r"classes are in .*a/COVID.* and in .*b/COVID.*: which are"
+        DataError, match=r"classes are in .*a/COVID.* and in .*b/COVID.*: which is meant"
     ):
         open_dataset("radiography", tmp_path)
     for label in ("COVID-19", "NORMAL", "Viral Pneumonia"):

@@ -68,19 +68,21 @@ def _in_words(error: Exception) -> str:
 def _reproduce(options: dict, as_json: bool) -> int:
     from xbl_kit.run import contents, reproduce, summary
 
-    out = options["out"] = options["out"] or _default_out(options)
+    keys = ("experiment", "data", "preset", "strength", "seed")
+    named = ["natural" if options[k] is None else str(options[k]) for k in keys if k in options]
+    out = options["out"] = options["out"] or Path("build") / "-".join(named)
     results = reproduce(**options)
-    return _show(out, as_json, summary(results), contents(results))
+    return _report(out, as_json, summary(results), contents(results))
 
 
 def _compare(options: dict, as_json: bool) -> int:
     from xbl_kit.run import compare, comparison
 
     out = options["out"] = options["out"] or Path("build") / f"compare-{options['data']}"
-    return _show(out, as_json, comparison(compare(**options)))
+    return _report(out, as_json, comparison(compare(**options)))
 
 
-def _show(out: Path, as_json: bool, *tables) -> int:
+def _report(out: Path, as_json: bool, *tables) -> int:
     """Print what came of a run: under torchrun one process does."""
     from xbl_kit.storage import is_first_process
 
@@ -121,12 +123,6 @@ def _describe(options: dict, as_json: bool) -> int:
     print(*found.notes, *found.leaks, sep="\n")
     print(f"\ndata card and figure: {out}")
     return 0
-
-
-def _default_out(options: dict) -> Path:
-    keys = ("experiment", "data", "preset", "strength", "seed")
-    named = [options[key] for key in keys if key in options]
-    return Path("build") / "-".join("natural" if one is None else str(one) for one in named)
 
 
 def _reader(read: Callable[[str], object], expected: str) -> Callable[[str], object]:

@@ -16,7 +16,6 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from xbl_kit.digests import digest  # noqa: F401  (what is written is known by its digest)
 from xbl_kit.weights import fill, plain, read_weights
 
 FOREIGN = "was not written by xbl-kit and stays as it is; choose another folder"
@@ -137,8 +136,7 @@ def save_model(model: nn.Module, path: str | Path) -> None:
 def load_model(model: nn.Module, path: str | Path) -> None:
     """Read weights that `save_model` wrote into `model`.
 
-    Raises ValueError naming the file where it is damaged, belongs to another network, or holds
-    what is no number.
+    Raises ValueError naming the file where it is damaged, of another network, or holds a NaN.
     """
     fill(model, read_weights(path), f"{path}: weights of another network")
 
@@ -152,14 +150,15 @@ def save_state(state: dict, path: str | Path, run: str = "") -> None:
 
 def load_state(path: str | Path, run: str = "") -> dict | None:
     """The state of a training of `run` that `save_state` wrote, on the CPU; None without a file."""
-    what = "not a readable training state; delete it to start anew"
+    if not Path(path).exists():
+        return None
     try:
-        options = {"map_location": "cpu", "weights_only": True}
-        found = torch.load(path, **options) if Path(path).exists() else None
+        found = dict(torch.load(path, map_location="cpu", weights_only=True))
     except Exception as error:
+        what = "not a readable training state; delete it to start anew"
         raise ValueError(f"{path}: {what}") from error
-    if found is not None and not (isinstance(found, dict) and found.get("run", "") == run):
-        raise ValueError(f"{path}: {what if type(found) is not dict else OTHER}")
+    if found.get("run", "") != run:
+        raise ValueError(f"{path}: {OTHER}")
     return found
 
 
@@ -201,19 +200,21 @@ class OwnFiles:
     def __truediv__(self, name: str) -> Path:
         return self.folder / name
 
-    def begin(self, names: Iterable[str], *, keep: Iterable[str] = (), **content) -> None:
+    def begin(
+        self, names: Iterable[str], *, keep: Iterable[str] = (), claim: bool = False, **content
+    ) -> None:
         """Remove all own files but those to `keep`, and write a record with this `content`.
 
-        Raises ValueError, before anything is removed, where one of `names`, which will be written,
-        is somebody else's file.
+        With `claim` the names are own ones from now on. Raises ValueError, before anything is
+        removed, where one of them is somebody else's file.
         """
         names = list(names)
         for name in names:
             self._refuse(name)
-        for folder in {(self.folder / name).parent for name in names}:
-            sweep(folder)
+            sweep((self.folder / name).parent)
         self.remove(self.names - set(keep))
         self.content = content
+        self.names |= set(names if claim else ())
         self.save(anew=True)
 
     def own(self, name: str) -> Path:
@@ -250,7 +251,7 @@ class OwnFiles:
 
     def save(self, *, anew: bool = False) -> None:
         """Write the record, with what other processes noted there unless it begins `anew`."""
-        there = {} if anew or not self.record.exists() else load_json(self.record)
+        there = {} if anew else load_json(self.record) or {}
         record = {"written_by": "xbl-kit", "files": sorted(self.names)}
         write_json(self.record, there | self.content | record)
 
@@ -258,8 +259,7 @@ class OwnFiles:
         """Raise ValueError for another's file in the place of a file, or of a folder to hold it."""
         for part in (Path(name), *Path(name).parents[:-1]) if is_first_process() else ():
             path = self.folder / part
-            there = path.is_symlink() or (
-                path.exists() and (part == Path(name) or not path.is_dir())
-            )
-            if there and (part.as_posix() not in self.names or path.is_dir()):
+            holds = part != Path(name) and path.is_dir() and not path.is_symlink()
+            ours = part.as_posix() in self.names and not path.is_dir()
+            if os.path.lexists(path) and not (holds or ours):
                 raise ValueError(f"{path} {FOREIGN}")

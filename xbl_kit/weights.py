@@ -14,11 +14,8 @@ WRAPPED = ("state_dict", "model_state_dict", "model")  # where others keep the w
 def plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Weights by the names of the layers, without what torch.compile, DataParallel, DDP, or
     Lightning put before them."""
-    return {_plain(name): tensor for name, tensor in state.items()}
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"^((module|model)\.)+", "", name.replace("_orig_mod.", ""))
+    names = [re.sub(r"^((module|model)\.)+", "", name.replace("_orig_mod.", "")) for name in state]
+    return dict(zip(names, state.values(), strict=True))
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
@@ -62,15 +59,16 @@ def fill(
     Raises ValueError, which says `where` and names the first weight that is missing, of another
     shape, or not of this network.
     """
-    wanted = {_plain(name): (name, own) for name, own in model.state_dict().items()}
+    own = model.state_dict()
+    wanted = dict(zip(plain(own), own.items(), strict=True))
     names = [name for name in dict.fromkeys([*wanted, *state]) if name.split(".")[0] not in skip]
     found = {}
     for name in names:
-        own = tuple(wanted[name][1].shape) if name in wanted else "no such weights"
+        ours = tuple(wanted[name][1].shape) if name in wanted else "no such weights"
         given = tuple(state[name].shape) if name in state else "none"
         if given == "none" and name.endswith("num_batches_tracked"):  # which old files have not
             continue
-        if given != own:
-            raise ValueError(f"{where}, at {name!r}: has {given}, expected {own}")
+        if given != ours:
+            raise ValueError(f"{where}, at {name!r}: has {given}, expected {ours}")
         found[wanted[name][0]] = state[name]
     model.load_state_dict(found, strict=False)

@@ -5,20 +5,19 @@ import os
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from functools import partial
-from math import prod
 from pathlib import Path
 from threading import Lock
+from typing import BinaryIO
 
 import numpy as np
 from jaxtyping import UInt8
 from tqdm.contrib.concurrent import thread_map
 
-from xbl_kit.data.faults import DataError, Fault
+from xbl_kit.data.faults import DataError, Fault, refuse_all
 from xbl_kit.data.manifest import Manifest
 from xbl_kit.data.picture import read_mask
-from xbl_kit.digests import code_digest, digest
-from xbl_kit.kept import load_sealed, write_sealed
-from xbl_kit.storage import cache_folder, sweep, write_whole
+from xbl_kit.digests import code_digest, digest, kept_array, load_sealed, write_sealed
+from xbl_kit.storage import cache_folder
 
 TASKS = 10_000  # more of them at a time would fill the memory
 WORKERS = min(32, (os.cpu_count() or 1) + 4)
@@ -36,22 +35,21 @@ def decoded(manifest: Manifest, size: int, *, skip_faulty: bool = False) -> tupl
     Raises DataError for pictures with a fault. With `skip_faulty` their rows are left out, by
     memory where they have been once: only without it are they tried again.
     """
-    pictures = cache_folder() / "images" / f"{cache_key(manifest, size)}.pixels"
-    record = pictures.with_suffix(".json")
+    path = cache_folder() / "images" / f"{cache_key(manifest, size)}.npy"
+    record = path.with_suffix(".json")
     shape = (len(manifest) * manifest.frames, manifest.files().shape[1], size, size)
     found = None
     try:
         with suppress(ValueError):
             found = skip_faulty and load_sealed(record)
         if found:
-            _refuse(manifest, found)
-        if not (pictures.exists() and pictures.stat().st_size == prod(shape)):
-            _decode(manifest, shape, pictures, record)
+            refuse_all(picture_faults(manifest, **found))
+        fill = partial(_decode, manifest, size, record)
+        return manifest, kept_array(path, shape, np.uint8, fill, what="decoded images")
     except DataError as error:
         if not skip_faulty:
             raise
         return decoded(manifest.without(error.faults), size, skip_faulty=True)
-    return manifest, np.memmap(pictures, np.uint8, "r", shape=shape)
 
 
 def cache_key(manifest: Manifest, size: int) -> str:
@@ -67,37 +65,24 @@ def cache_key(manifest: Manifest, size: int) -> str:
     return digest(repr(key))
 
 
-def _decode(manifest: Manifest, shape: tuple[int, ...], pictures: Path, record: Path) -> None:
+def _decode(manifest: Manifest, size: int, record: Path, file: BinaryIO) -> None:
     """Write the pictures, if none has a fault, and in any case the record of what was found.
 
     Raises ValueError where a file has changed meanwhile: which of its contents was decoded?
     """
-    lock = Lock()
+    lock, start = Lock(), file.tell()
 
-    def write(path: Path) -> None:
-        with path.open("rb+") as file:
+    def take(row: int, images: Planes) -> None:
+        with lock:
+            file.seek(start + row * images.nbytes)
+            file.write(images)
 
-            def take(row: int, images: Planes) -> None:
-                with lock:
-                    file.seek(row * images.nbytes)
-                    file.write(images)
-
-            found = decode(manifest, shape[-1], take)
-        if cache_key(manifest, shape[-1]) != pictures.stem:
-            what = "a file has changed while it was read; open the data again"
-            raise ValueError(f"{manifest.roots[0]}: {what}")
-        write_sealed(record, found)
-        _refuse(manifest, found)
-
-    need = f"decoded images need {prod(shape) / 1e6:,.0f} MB, XBL_KIT_CACHE says where"
-    sweep(pictures.parent)
-    write_whole(pictures, write, size=prod(shape), what=need)
-
-
-def _refuse(manifest: Manifest, found: dict) -> None:
-    """Raise DataError where something is wrong with the pictures; twins by the labels of now."""
-    if faults := picture_faults(manifest, **found):
-        raise DataError(*faults)
+    found = decode(manifest, size, take)
+    if cache_key(manifest, size) != record.stem:
+        what = "a file has changed while it was read; open the data again"
+        raise ValueError(f"{manifest.roots[0]}: {what}")
+    write_sealed(record, found)
+    refuse_all(picture_faults(manifest, **found))
 
 
 def in_parallel(work: Callable[[int], object], n: int, title: str) -> list:

@@ -14,7 +14,7 @@ from pydicom.encaps import generate_frames
 from pydicom.pixels import get_decoder
 from pydicom.pixels.processing import apply_modality_lut, apply_voi
 
-from xbl_kit.data.faults import MOST_BYTES, DataError, Fault, reading, time_limit
+from xbl_kit.data.faults import reading, refuse, time_limit, too_much
 
 SUFFIXES = (".dcm", ".dicom")
 ROBUST = (1, 99)  # percentiles that become black and white where a file names no window
@@ -66,8 +66,7 @@ def read_dicom(path: Path) -> Image.Image:
     """
     with _reading(path):
         data = _dataset(path)
-        if what := _unusable(data):
-            raise DataError(Fault(str(path), what))
+        refuse(path, _unusable(data))
         pixels, size = data.pixel_array, _square(data)
         if data.PhotometricInterpretation != "RGB":
             pixels = _grey(pixels, data)
@@ -91,11 +90,11 @@ def _dataset(path: Path, **options: bool) -> Dataset:
         head = file.read(1024)
     whole = head[128:132] == b"DICM"
     if uid.DeflatedExplicitVRLittleEndian.encode() in head:
-        _require_room(path, path.stat().st_size * DEFLATE, "save it without deflate")
+        refuse(path, too_much(path.stat().st_size * DEFLATE, "save it without deflate"))
     data = dcmread(path, specific_tags=TAGS, force=not whole, **options)
     if not whole and "Rows" not in data:
         what = f"named {path.suffix}, but not DICOM: it begins with {head[:12]!r}"
-        raise DataError(Fault(str(path), what if head else "empty file"))
+        refuse(path, what if head else "empty file")
     if "TransferSyntaxUID" not in data.file_meta:
         implicit, little = data.original_encoding
         explicit = uid.ExplicitVRLittleEndian if little else uid.ExplicitVRBigEndian
@@ -105,13 +104,6 @@ def _dataset(path: Path, **options: bool) -> Dataset:
         if name in data and not (first.get("LUTDescriptor") and first.get("LUTData")):
             del data[name]
     return data
-
-
-def _require_room(path: str | Path, wanted: int, out: str) -> None:
-    """Raise DataError, with the way out, where a file may want more memory than a file may have."""
-    if wanted > MOST_BYTES:
-        what = f"may take {wanted / 1e9:,.1f} GB, expected {MOST_BYTES / 1e9:,.1f} at most; {out}"
-        raise DataError(Fault(str(path), what))
 
 
 def _unusable(data: Dataset) -> str | None:
@@ -128,10 +120,14 @@ def _unusable(data: Dataset) -> str | None:
     if (high := data.get("HighBit")) is not None and high != data.BitsStored - 1:
         what = f"HighBit is {high}, expected {data.BitsStored - 1} of {data.BitsStored} bits stored"
         return f"{what}; shift the pixels down and save it anew"
-    width, height = _square(data)
+    return too_large(*_square(data)) or _cannot_decode(data)
+
+
+def too_large(width: int, height: int, of: str = "") -> str | None:
+    """What is wrong with a picture of more pixels than Pillow takes, if it is one."""
     if width * height > (Image.MAX_IMAGE_PIXELS or np.inf):
-        return f"too large a picture: {width} x {height} pixels; make it smaller"
-    return _cannot_decode(data)
+        return f"too large a picture: {width} x {height} pixels{of}; make it smaller"
+    return None
 
 
 def _cannot_decode(data: Dataset) -> str | None:
@@ -143,7 +139,8 @@ def _cannot_decode(data: Dataset) -> str | None:
         return f"compressed pixels, which {syntax.name} has not; name the transfer syntax they have"
     stored = data.BitsAllocated // 8  # bytes, and as many that are worked with
     each = data.get("SamplesPerPixel", 1) * (stored + (8 if stored <= 2 else 40))
-    _require_room(data.filename, data.Rows * data.Columns * each, "make it smaller")
+    if what := too_much(data.Rows * data.Columns * each, "make it smaller"):
+        return what
     if syntax in uid.JPEG2000TransferSyntaxes:
         stream = next(generate_frames(data.PixelData, number_of_frames=1))
         at = len(JP2) + 4 if stream.startswith(JP2) else len(stream)
@@ -158,7 +155,7 @@ def _grey(pixels: Num[np.ndarray, "h w"], data: Dataset) -> UInt8[np.ndarray, "h
     """Stored values of MONOCHROME1 or 2 as a viewer shows them, 0 black to 255 white."""
     padding = _padding(pixels, data)
     if not (kept := pixels if padding is None else pixels[~padding]).size:
-        raise DataError(Fault(str(data.filename), "nothing but padding, expected a picture"))
+        refuse(data.filename, "nothing but padding, expected a picture")
     if pixels.dtype.itemsize > 2:
         grey = _shown(pixels, kept, data)
     else:  # each value that may occur is worked out once, which takes a tenth of the time
@@ -191,8 +188,8 @@ def _shown(
     if tables := data.get("VOILUTSequence"):
         shown = apply_voi(np.rint(values).astype(np.int64), data)
         ends = 0, 2 ** tables[0].LUTDescriptor[2] - 1
-    elif window := _window(data):
-        shown, ends = _windowed(values, *window), (0, 1)
+    elif window := _windowed(values, data):
+        shown, *ends = window
     elif (bits := data.BitsStored) <= 8:
         low = -(2 ** (bits - 1)) if data.PixelRepresentation else 0
         ends = np.sort(_rescaled(np.array([low, low + 2**bits - 1]), data))
@@ -201,7 +198,7 @@ def _shown(
     else:  # of what is stored, which takes less memory
         ends = np.sort(_rescaled(np.percentile(kept, ROBUST), data))
     black, white = map(float, ends)
-    share = np.clip((shown - black) / ((white - black) or np.inf), 0, 1)
+    share = np.clip((shown - black) / ((white - black) or np.finfo(float).tiny), 0, 1)
     return (255 * share).round().astype(np.uint8)
 
 
@@ -215,27 +212,24 @@ def _rescaled(stored: Num[np.ndarray, "*n"], data: Dataset) -> Num[np.ndarray, "
     return stored * np.append(slope, 1)[0] + np.append(intercept, 0)[0]
 
 
-def _window(data: Dataset) -> tuple[float, float, str] | None:
-    """Centre, width and function of the first window; an empty one, or one too narrow, is none."""
+def _windowed(
+    values: Num[np.ndarray, "*n"], data: Dataset
+) -> tuple[Num[np.ndarray, "*n"], float, float] | None:
+    """The values by the function of the first window, and which are black and white, by C.11.2.1.2
+    and C.11.2.1.3; None where the window is empty, or too narrow."""
     center, width = (_numbers(data, name)[:1] for name in WINDOW)
     function = str(data.get("VOILUTFunction") or FUNCTIONS[0]).strip().upper()
     if function not in FUNCTIONS:
         what = f"VOILUTFunction is {function!r}, expected one of {', '.join(FUNCTIONS)} or nothing"
-        raise DataError(Fault(str(data.filename), what))
+        refuse(data.filename, what)
     wide = width.size and (width[0] >= 1 if function == "LINEAR" else width[0] > 0)
-    return (center.item(), width.item(), function) if center.size and wide else None
-
-
-def _windowed(
-    values: Num[np.ndarray, "*n"], center: float, width: float, function: str
-) -> Float[np.ndarray, "*n"]:
-    """From 0 black to 1 white, by C.11.2.1.2 and C.11.2.1.3."""
+    if not (center.size and wide):
+        return None
     if function == "SIGMOID":
-        return 1 / (1 + np.exp(-4 * (values - center) / width))
+        return 1 / (1 + np.exp(-4 * (values - center) / width)), 0.0, 1.0
     if function == "LINEAR":
         center, width = center - 0.5, width - 1
-    share = (values - center) / (width or np.inf) + 0.5
-    return np.where(values > center - width / 2, np.where(values > center + width / 2, 1, share), 0)
+    return values, *(center - width / 2), *(center + width / 2)
 
 
 def _square(data: Dataset) -> tuple[int, int]:
@@ -258,5 +252,5 @@ def _numbers(data: Dataset, name: str) -> Float[np.ndarray, " n"]:
         written = data.get_item(name).value  # as it is in the file, where it cannot be converted
         written = written.decode("latin-1") if isinstance(written, bytes) else str(written)
         what = f"{name} is {written.strip()!r}, expected numbers, with a decimal point"
-        raise DataError(Fault(str(data.filename), what))
+        refuse(data.filename, what)
     return numbers

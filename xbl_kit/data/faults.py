@@ -40,6 +40,18 @@ class DataError(ValueError):
         super().__init__(str(faults[0]) + (more if len(faults) > 1 else ""))
 
 
+def refuse(where: object, what: str | None) -> None:
+    """Raise DataError where something is wrong with a file or folder."""
+    if what:
+        raise DataError(Fault(str(where), what))
+
+
+def refuse_all(faults: Sequence[Fault]) -> None:
+    """Raise DataError where there are faults."""
+    if faults:
+        raise DataError(*faults)
+
+
 def grouped(faults: Iterable[Fault]) -> list[str]:
     """A line a fault; of four and more that differ in places alone the first, with a count."""
     kinds: dict[str, list[Fault]] = {}
@@ -50,6 +62,13 @@ def grouped(faults: Iterable[Fault]) -> list[str]:
         more = f" (and {len(alike) - 1} more like it; `--json` lists all)"
         lines += map(str, alike) if len(alike) < ALIKE else [f"{alike[0]}{more}"]
     return lines
+
+
+def too_much(wanted: float | int, out: str) -> str | None:
+    """What is wrong with a file that may want more memory than there may be, and the way out."""
+    if wanted > MOST_BYTES:
+        return f"may take {wanted / 1e9:,.1f} GB, expected {MOST_BYTES / 1e9:,.1f} at most; {out}"
+    return None
 
 
 def one_of(what: str, value: Any, known: Collection[object]) -> Any:
@@ -82,24 +101,16 @@ class TooLong(BaseException):
 @contextmanager
 def time_limit(seconds: float = MOST_SECONDS) -> Iterator[None]:
     """Raise TooLong in this thread, main or not, once its Python code has run for so long."""
-    raise_in = ctypes.pythonapi.PyThreadState_SetAsyncExc
-    thread, lock, running = ctypes.c_ulong(threading.get_ident()), threading.Lock(), True
-
-    def stop() -> None:
-        with lock:
-            if running:
-                raise_in(thread, ctypes.py_object(TooLong))
-
-    timer = threading.Timer(seconds, stop)
+    raise_in, thread = ctypes.pythonapi.PyThreadState_SetAsyncExc, threading.get_ident()
+    timer = threading.Timer(seconds, raise_in, (ctypes.c_ulong(thread), ctypes.py_object(TooLong)))
     timer.daemon = True
     timer.start()
     try:
         yield
     finally:
         timer.cancel()
-        with lock:
-            running = False
-            raise_in(thread, None)  # what is not raised yet shall not be raised later
+        timer.join()
+        raise_in(ctypes.c_ulong(thread), None)  # what is not raised yet shall not be raised later
 
 
 @contextmanager

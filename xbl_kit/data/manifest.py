@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import UInt8
 
-from xbl_kit.data.faults import MEANT, DataError, Fault, some
+from xbl_kit.data.faults import MEANT, DataError, Fault, refuse, refuse_all, some
 from xbl_kit.data.picture import read_frames
 from xbl_kit.data.spelling import blanked, key, one_spelling, warn_of_zeros
 
@@ -65,8 +65,7 @@ class Manifest:
 
         Raises DataError where a fault is not that of a single row, or where no row is left.
         """
-        if whole := [fault for fault in faults if fault.row is None]:
-            raise DataError(*whole)
+        refuse_all([fault for fault in faults if fault.row is None])
         rows = self.rows.iloc[np.delete(np.arange(len(self)), [fault.row for fault in faults])]
         if rows.empty:
             raise DataError(*faults)
@@ -101,11 +100,9 @@ def select(
     if labels and target in rows:
         kept = rows[rows[target].map(key).isin(map(key, labels))]  # other spellings are a fault
     levels = kept[free].nunique() - (kept[free] == "").any()  # without "", not known
-    if what := _not_there(rows, target, labels, [*named], mask_region):
-        raise DataError(manifest.fault(what))
+    refuse(manifest.roots[0], _not_there(rows, target, labels, [*named], mask_region))
     for column in named:
-        if what := _no_groups(kept[column], int(levels[column])):
-            raise DataError(manifest.fault(f"confounder {column!r} has {what}"))
+        refuse(manifest.roots[0], _no_groups(kept[column], int(levels[column])))
     if confounders is None:
         usual = [column for column in manifest.factors or free if column != target]
         named = [column for column in usual if 2 <= levels[column] <= MOST_LEVELS]
@@ -165,17 +162,18 @@ def _not_there(
 
 def _no_groups(column: pd.Series, levels: int) -> str | None:
     """Why a confounder makes no groups, if it does not."""
+    has = f"confounder {column.name!r} has {levels}"
     if levels < 2:
-        return f"{levels} value{'s' * (levels != 1)}, expected 2 or more"
+        return f"{has} value{'s' * (levels != 1)}, expected 2 or more"
     if levels <= MOST_LEVELS:
         return None
     number = pd.to_numeric(column[column != ""], errors="coerce")
     texts = column[number.index[number.isna()]]
     if texts.empty:
-        return f"{levels} numbers, expected groups: `--option bins=4` makes four of them"
+        return f"{has} numbers, expected groups: `--option bins=4` makes four of them"
     if len(column) >= FEW * levels:
         return None
     hint = "put them into groups in a column of their own"
     if 2 * len(texts) < len(number):
         hint = f"{texts.iloc[0]!r} ({texts.index[0]}) is no number; {hint}"
-    return f"{levels} values in {len(column)} rows, expected at most {MOST_LEVELS}; {hint}"
+    return f"{has} values in {len(column)} rows, expected at most {MOST_LEVELS}; {hint}"

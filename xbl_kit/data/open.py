@@ -11,7 +11,7 @@ import torch
 from xbl_kit.data.cache import Planes, cache_key, decoded
 from xbl_kit.data.check import check, file_faults, row_faults
 from xbl_kit.data.dataset import Dataset
-from xbl_kit.data.faults import DataError, Fault, one_of
+from xbl_kit.data.faults import DataError, Fault, one_of, refuse_all
 from xbl_kit.data.manifest import RESERVED, Manifest, select
 from xbl_kit.data.morphomnist import open_morphomnist
 from xbl_kit.data.options import fitted, keywords
@@ -41,11 +41,11 @@ def open_dataset(kind: str, root: Root = None, **options) -> Dataset:
         reading = _take(options, read_manifest)
         return read_manifest(list_images(kind, root, **options), **reading)
     one_of("data", kind, KINDS)
-    drawing = (Drawing,) if kind == "phantom" else ()
-    _refuse(kind, root, options, MADE[kind], *drawing)
-    for taker in (MADE[kind], *drawing):
+    takers = (open_phantoms, Drawing) if kind == "phantom" else (MADE[kind],)
+    _refuse(kind, root, options, *takers)
+    for taker in takers:
         options |= fitted(options, taker)
-    return MADE[kind](**options) if drawing else MADE[kind](root, **options)
+    return MADE[kind](*[root] * (kind != "phantom"), **options)
 
 
 def list_images(kind: str, root: Root, **options) -> Manifest:
@@ -91,14 +91,12 @@ def read_manifest(manifest: Manifest, *, size: int = 224, skip_faulty: bool = Fa
     Raises DataError naming the first fault and how many there are.
     """
     faults = row_faults(manifest) + file_faults(manifest)
-    if faults and not skip_faulty:
-        raise DataError(*faults)
+    refuse_all([] if skip_faulty else faults)
     kept, planes = decoded(manifest.without(faults), size, skip_faulty=skip_faulty)
     if left_out := len(manifest) - len(kept):
         what = f"{manifest.roots[0]}: {left_out} of {len(manifest)} rows left out"
         warnings.warn(f"{what}; `xbl-kit data check` lists them", stacklevel=3)
-        if faults := row_faults(kept):
-            raise DataError(*faults)
+        refuse_all(row_faults(kept))
     return _dataset(kept, planes)
 
 

@@ -57,14 +57,9 @@ def _as(value: Any, kind: Any) -> Any:
     if kind in (str, Path) and isinstance(value, str | Path):
         return kind(value)
     if get_origin(kind) is Sequence and not isinstance(value, Mapping):
-        return _list(value, get_args(kind)[0])
+        parts = [part.strip(" '\"") for part in value.strip("[]() ").split(",")] if text else value
+        parts = [parts] if isinstance(parts, int | float | Path) else parts
+        return tuple(_fitted("", each, get_args(kind)[0]) for each in parts if each != "")
     if kind is not NoneType and isinstance(value, get_origin(kind) or kind):
         return value
     raise ValueError
-
-
-def _list(value: Any, hint: Any) -> tuple:
-    parts = value.strip("[]() ").split(",") if isinstance(value, str) else value
-    parts = [parts] if isinstance(parts, int | float | Path) else parts
-    parts = [each.strip(" '\"") if isinstance(each, str) else each for each in parts]
-    return tuple(_fitted("", each, hint) for each in parts if each != "")

@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from xbl_kit.data.dicom import dicom_size, is_dicom, read_dicom
-from xbl_kit.data.faults import DataError, Fault, reading
+from xbl_kit.data.dicom import dicom_size, is_dicom, read_dicom, too_large
+from xbl_kit.data.faults import reading, refuse
 
 MODES = ("1", "L", "LA", "P", "RGB", "RGBA")  # those with 8 bits a channel, or with more cut off
 PROPORTIONS = 0.02  # by how much a mask's width to height may differ from its image's
@@ -31,13 +31,11 @@ def read_frames(
     """
     picture = read_picture(path)
     low, high = picture.getextrema()
-    what = f"the same grey, {low}, everywhere" if low == high else None
+    refuse(path, f"the same grey, {low}, everywhere" if low == high else None)
     if pad:
-        what = what or _too_large(*2 * [max(picture.size)], " with its padding")
-    if what:
-        raise DataError(Fault(str(path), what))
-    if pad:
-        picture = ImageOps.pad(picture, 2 * [max(picture.size)], color=0)
+        square = 2 * [max(picture.size)]
+        refuse(path, too_large(*square, " with its padding"))
+        picture = ImageOps.pad(picture, square, color=0)
     image = np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR))
     if clahe:
         from skimage.exposure import equalize_adapthist
@@ -69,8 +67,7 @@ def read_mask(path: Path, size: int, image: Path) -> Bool[np.ndarray, "size size
     elif border > FRAME and inside.mean() < border:
         what = "mask white all along its border and black within, expected white inside; if it is "
         what += "inverted, save 255 - mask"
-    if what:
-        raise DataError(Fault(str(path), what))
+    refuse(path, what)
     return inside
 
 
@@ -94,8 +91,7 @@ def read_picture(path: Path) -> Image.Image:
         if is_dicom(path):
             return read_dicom(path)
         with _opened(path) as picture:
-            if what := _unusable(picture, path):
-                raise DataError(Fault(str(path), what))
+            refuse(path, _unusable(picture, path))
             return picture.convert("L")
 
 
@@ -112,7 +108,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         what = f"not a picture, it begins with {start!r}" if start else "empty file"
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         what = f"too large a picture: {error}"
-    raise DataError(Fault(str(path), what))
+    refuse(path, what)
 
 
 def _unusable(picture: Image.Image, path: Path) -> str | None:
@@ -122,7 +118,7 @@ def _unusable(picture: Image.Image, path: Path) -> str | None:
         return f"{bits} bits a channel, expected 8; {out}"
     if picture.mode not in MODES:
         return f"picture of mode {picture.mode}, expected grey or RGB of 8 bits a channel"
-    if what := _too_large(picture.width, picture.height):
+    if what := too_large(*picture.size):
         return what
     if getattr(picture, "n_frames", 1) > 1:
         return f"{picture.n_frames} pictures in one file, expected one; save each by itself"
@@ -131,12 +127,6 @@ def _unusable(picture: Image.Image, path: Path) -> str | None:
         return f"stored turned or mirrored (EXIF orientation {turn}), expected upright; {out}"
     if picture.has_transparency_data and picture.convert("RGBA").getextrema()[3][0] < 255:
         return "transparent pixels, expected none; save it on a black ground, without alpha"
-    return None
-
-
-def _too_large(width: int, height: int, of: str = "") -> str | None:
-    if width * height > (Image.MAX_IMAGE_PIXELS or np.inf):
-        return f"too large a picture: {width} x {height} pixels{of}; make it smaller"
     return None
 
 

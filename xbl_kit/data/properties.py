@@ -1,5 +1,6 @@
 """What tells pictures apart before anybody looks at what they show: pixels in bulk, and files."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -38,14 +39,12 @@ def pixel_properties(image: UInt8[np.ndarray, "h w"]) -> dict[str, float]:
 def file_traits(path: Path) -> dict[str, object]:
     """Kind, size and header of a picture file; what cannot be read is left out."""
     found = {"(file type)": path.suffix.lower()}
-    try:
+    with suppress(OSError, DataError, ZeroDivisionError):
         found["(bytes)"] = path.stat().st_size
         width, height = picture_size(path)
         found |= {"(pixels)": f"{width} x {height}", "(aspect)": round(width / height, 3)}
         with Image.open(path) as picture:
             found["(mode)"] = "DICOM" if is_dicom(path) else picture.mode
-    except (OSError, DataError, ZeroDivisionError):
-        pass
     return found
 
 
@@ -59,13 +58,11 @@ def with_properties(manifest: Manifest, *, seed: int = 0) -> pd.DataFrame:
     drawn = set(np.random.default_rng(seed).permutation(len(paths))[:MOST].tolist())
 
     def look(row: int) -> dict[str, object]:
-        try:
-            images = manifest.read(paths[row], SIDE) if row in drawn else ()
-        except DataError:
-            images = ()
-        each = [pixel_properties(image) for image in images]
-        means = {name: f"{np.mean([one[name] for one in each]):.5g}" for name in (each or [{}])[0]}
-        return file_traits(paths[row]) | means
+        found = file_traits(paths[row])
+        with suppress(DataError):
+            each = map(pixel_properties, manifest.read(paths[row], SIDE) if row in drawn else ())
+            found.update(pd.DataFrame(each).mean().map("{:.5g}".format))
+        return found
 
     found = pd.DataFrame(in_parallel(look, len(paths), "looking at pictures")).astype(object)
     return manifest.rows.reset_index(drop=True).assign(**found.where(found.notna(), "").astype(str))

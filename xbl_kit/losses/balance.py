@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from xbl_kit.losses.dependence import wide
+from xbl_kit.explain import widened
 
 
 def gradient_norms(losses: Sequence[Tensor], shared: Tensor) -> Float[Tensor, " n"]:
@@ -110,4 +110,4 @@ class AttentionWeighter(nn.Module):
     ) -> Float[Tensor, " n"]:
         query, keys = target @ self.query, factors @ self.key
         similarity = (query * keys).sum(dim=2) / self.query.shape[1] ** 0.5
-        return wide(similarity).softmax(dim=0).mean(dim=1)
+        return widened(similarity).softmax(dim=0).mean(dim=1)

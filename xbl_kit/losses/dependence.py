@@ -11,17 +11,14 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from xbl_kit.explain import widened
+
 # Samples x features of both sides; any first dimensions are pairs of their own.
 X, Z = Float[Tensor, "*#p b d"], Float[Tensor, "*#p b e"]
 Parts = Float[Tensor, "m b d"]
 Label = Int[Tensor, " b"] | None
 # Bound on |log variance| of CLUB in nats.
 LIMIT = 6.0
-
-
-def wide(tensor: Tensor) -> Tensor:
-    """In float32 at least: sums over pairs are too much for half precision."""
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 class Club(nn.Module):
@@ -43,7 +40,7 @@ class Club(nn.Module):
         if len(x) < 2:
             raise ValueError(f"b={len(x)} samples: mutual information needs at least 2")
         mean, log_variance = self._normal(x)
-        z = wide(z)
+        z = widened(z)
         own = (z - mean).square()
         all_z = z.var(dim=0, correction=0) + (z.mean(dim=0) - mean).square()
         difference = (all_z - own) / (2 * log_variance.exp())
@@ -52,11 +49,11 @@ class Club(nn.Module):
     def log_likelihood(self, x: Float[Tensor, "b d"], z: Float[Tensor, "b e"]) -> Float[Tensor, ""]:
         """Mean log q(z|x) in nats, which these parameters maximise."""
         mean, log_variance = self._normal(x)
-        square = (wide(z) - mean).square() / log_variance.exp()
+        square = (widened(z) - mean).square() / log_variance.exp()
         return -0.5 * (square + log_variance + math.log(2 * math.pi)).sum(dim=1).mean()
 
     def _normal(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        mean, raw = wide(self.network(x)).chunk(2, dim=1)
+        mean, raw = widened(self.network(x)).chunk(2, dim=1)
         return mean, LIMIT * torch.tanh(raw / LIMIT)
 
 
@@ -140,7 +137,7 @@ def _covariance(a: Tensor, b: Tensor) -> Tensor:
 
 def _distances(x: Tensor) -> Tensor:
     # The faster way over products is off by 1e-3 near 0, where the root has no slope to spare.
-    return torch.cdist(wide(x), wide(x), compute_mode="donot_use_mm_for_euclid_dist")
+    return torch.cdist(widened(x), widened(x), compute_mode="donot_use_mm_for_euclid_dist")
 
 
 def _kernel(distances: Tensor, bandwidth: float | None) -> Tensor:

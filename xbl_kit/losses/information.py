@@ -11,7 +11,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from xbl_kit.losses.dependence import Label, wide
+from xbl_kit.explain import widened
+from xbl_kit.losses.dependence import Label
 
 Weight = Float[Tensor, " b"] | None
 # Elements of the B x B x hidden activation worked on at once; on a processor, what a cache holds.
@@ -38,7 +39,7 @@ def _terms(scores: Tensor, weight: Tensor | None, negatives: int | None) -> tupl
     """E_joint[T] and log E_marginals[exp T] of scores (x, z), or (shift, x) up to `negatives`."""
     if (n := scores.shape[-1]) < 2:
         raise ValueError(f"b={n} samples: mutual information needs at least 2")
-    scores = wide(scores)
+    scores = widened(scores)
     weight = scores.new_ones(n) if weight is None else weight.to(scores.dtype)
     rows = torch.arange(n, device=scores.device)
     x, z = rows[:, None], rows
@@ -128,7 +129,7 @@ class Mine(nn.Module):
         label = torch.zeros_like(weight) if self.classes == 1 else label
         rows = [(label == y).nonzero().squeeze(1) for y in range(self.classes)]
         used = [(y, r, weight[r].sum()) for y, r in enumerate(rows) if (weight[r] > 0).sum() > 1]
-        nothing = 0 * wide(sides).sum(dim=(1, 2)).view(2, -1).sum(dim=0)
+        nothing = 0 * widened(sides).sum(dim=(1, 2)).view(2, -1).sum(dim=0)
         bounds = [share * self._bound(sides[:, r], weight[r], y) for y, r, share in used]
         return sum(bounds, nothing) / max(sum(share for *_, share in used), 1e-12)
 

@@ -1,12 +1,12 @@
 """The networks a classifier can be built on, and where their weights come from."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 import torchvision
-from torch import Tensor, nn
+from torch import nn
 
 from xbl_kit.models.classifier import Classifier, part_head, pooled_head
 from xbl_kit.weights import fill, read_weights
@@ -106,7 +106,7 @@ def _parts(backbone: str, weights: str | Path | None) -> Parts:
     network = _torchvision(backbone, weights)
     if backbone == "mobilenet_v2" and weights is not None:
         return _cut_mobilenet(network.features)
-    layers = [layer for name, layer in network.named_children() if name not in TOP]
+    layers = _layers(network)
     if isinstance(network, torchvision.models.DenseNet):  # the ReLU after its last BatchNorm
         layers.append(nn.ReLU())
     body = nn.Sequential(*layers).eval()
@@ -152,26 +152,21 @@ def _torchvision(name: str, weights: str | Path | None) -> nn.Module:
         source = torchvision.models.get_model_weights(name).IMAGENET1K_V1
         state = source.get_state_dict(progress=True, check_hash=True)
     else:
-        state = _as_torchvisions(read_weights(weights), network)
-    fill(network, state, f"{weights}: not weights of torchvision's {name}", skip=TOP)
+        state = read_weights(weights)
+    what = f"{weights}: not weights of torchvision's {name}"
+    fill(_named_as(state, network), state, what, skip=(*OWN, *TOP))
     return network
 
 
-def _as_torchvisions(state: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
-    """Weights of torchvision's network; of the kit's own classifiers these are renamed.
+def _named_as(state: Collection[str], network: nn.Module) -> nn.Module:
+    """A network of torchvision's, or where the names of weights are those of the kit's own
+    classifiers, its layers as these have them: a MobileNetV2 may have been cut."""
+    kinds, layers = {name.split(".")[0] for name in state}, _layers(network)
+    if "prefix" in kinds and isinstance(network, torchvision.models.MobileNetV2):
+        cut = _cut_mobilenet(*layers)
+        return nn.ModuleDict({"prefix": cut.prefix, "body": cut.body})
+    return nn.ModuleDict({"body": nn.Sequential(*layers)}) if "body" in kinds else network
 
-    A MobileNetV2 that was cut has a prefix, and keeps the numbers of its layers.
-    """
-    if not any(name.startswith("body.") for name in state):
-        return state
-    layers = [name for name, _ in network.named_children() if name not in TOP]
-    was_cut, found = any(name.startswith("prefix.") for name in state), {}
-    for name, tensor in state.items():
-        part, _, rest = name.partition(".")
-        number, _, below = rest.partition(".")
-        if part not in OWN and was_cut:
-            found[f"{layers[0]}.{rest}"] = tensor
-        elif part not in OWN:
-            known = number.isdecimal() and int(number) < len(layers)
-            found[f"{layers[int(number)]}.{below}" if known else name] = tensor
-    return found
+
+def _layers(network: nn.Module) -> list[nn.Module]:
+    return [layer for name, layer in network.named_children() if name not in TOP]

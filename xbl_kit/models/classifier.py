@@ -2,9 +2,8 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
-from math import prod
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -12,9 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from xbl_kit.digests import digest
-from xbl_kit.kept import load_array
-from xbl_kit.storage import sweep, write_whole
+from xbl_kit.digests import digest, kept_array
 
 
 @contextmanager
@@ -145,14 +142,13 @@ def cache_stem(
     key = digest(repr(model.prefix), *named, f"{images.shape}{images.dtype}", *images)
     path = Path(folder) / f"stem-{key}.npy"
     shape = len(images), *_stem(model, images[:1]).shape[1:]
-    if (found := load_array(path, shape, np.float32, mapped=True)) is not None:
-        return found
-    size = 4 * prod(shape)
-    need = f"outputs of the frozen prefix need {size / 1e6:,.0f} MB, XBL_KIT_CACHE says where"
-    sweep(path.parent)
-    write = partial(_write_stem, model, images, shape, batch_size)
-    write_whole(path, write, size=size, what=need)
-    return np.load(path, mmap_mode="r")
+
+    def fill(file: BinaryIO) -> None:
+        starts = range(0, len(images), batch_size)
+        for start in tqdm(starts, "frozen prefix", unit="batch", disable=None):
+            file.write(np.ascontiguousarray(_stem(model, images[start : start + batch_size])))
+
+    return kept_array(path, shape, np.float32, fill, what="outputs of the frozen prefix")
 
 
 @torch.no_grad()
@@ -188,14 +184,3 @@ def _outputs(layers: Sequence[nn.Module], maps: Tensor) -> Iterator[Tensor]:
 def _stem(model: Classifier, images: np.ndarray) -> Float[np.ndarray, "n c p q"]:
     image = torch.from_numpy(np.array(images)).to(model.mean.device)[:, None].float() / 255
     return model.run_prefix(image).float().cpu().numpy()
-
-
-def _write_stem(
-    model: Classifier, images: np.ndarray, shape: tuple[int, ...], batch_size: int, path: Path
-) -> None:
-    starts = range(0, len(images), batch_size)
-    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
-    with path.open("rb+") as file:
-        np.lib.format.write_array_header_1_0(file, header)
-        for start in tqdm(starts, "frozen prefix", unit="batch", disable=None):
-            file.write(np.ascontiguousarray(_stem(model, images[start : start + batch_size])))

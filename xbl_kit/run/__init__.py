@@ -10,23 +10,6 @@ from xbl_kit.run.report import by_split, comparison, contents, effect, maps_of, 
 from xbl_kit.run.stage import Run
 from xbl_kit.run.task import PRESETS, prepare
 
-__all__ = [
-    "EXPERIMENTS",
-    "PRESETS",
-    "RECIPES",
-    "Recipe",
-    "Run",
-    "by_split",
-    "check_data",
-    "compare",
-    "comparison",
-    "contents",
-    "describe_data",
-    "effect",
-    "evaluate",
-    "maps_of",
-    "open_run",
-    "prepare",
-    "reproduce",
-    "summary",
-]
+__all__ = ["EXPERIMENTS", "PRESETS", "RECIPES", "Recipe", "Run", "by_split", "check_data"]
+__all__ += ["compare", "comparison", "contents", "describe_data", "effect", "evaluate"]
+__all__ += ["maps_of", "open_run", "prepare", "reproduce", "summary"]

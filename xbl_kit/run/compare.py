@@ -14,7 +14,7 @@ from xbl_kit.run.recipes import RECIPES
 from xbl_kit.run.report import effect, versions, write_comparison
 from xbl_kit.run.stage import RECORD, RESULTS
 from xbl_kit.run.task import Given, Settings, inputs_of, open_task, settle
-from xbl_kit.run.work import Work, do_all
+from xbl_kit.run.work import Work, do_all, open_work
 from xbl_kit.storage import OwnFiles, write_json
 
 REPORT, FIGURE = "report.md", "effect.png"
@@ -49,17 +49,21 @@ def compare(
     wanted = [settle("compare", control=c, seed=seed, **shared) for c, seed in which]
     record = wanted[0].record | {"seeds": list(seeds), "controls": list(controls)}
     del record["seed"], record["control"]
-    files = OwnFiles(out, RECORD) if out else None
-    inputs = inputs_of(wanted[0]) if files else {}
     exemplar = None if wanted[0].exemplars == "auto" else Exemplar.load(wanted[0].exemplars)
-    if resume and files:
+    if not out:
+        return _run([Work(open_task(each), None, exemplar, device) for each in wanted], record)
+    files, inputs = OwnFiles(out, RECORD), inputs_of(wanted[0])
+    if resume:
         stage.refuse_others(files, record, inputs)
         if (results := stage.finished(files, exemplar)) and results["settings"] == record:
             return results
-    if not files:
-        return _run([Work(open_task(each), None, exemplar, device) for each in wanted], record)
+    how = {"resume": resume, "exemplar": exemplar, "claim": True}
     with stage.alone(files.folder, sharing=resume, how="join it with --resume"):
-        works = _open(wanted, record, inputs, exemplar, Path(out), device, resume)
+        with FileLock(files / ".open.lock"):  # what one process caches is there for the others
+            files = OwnFiles(out, RECORD)
+            stage.begin(files, record, inputs, (RESULTS, REPORT, FIGURE), **how)
+            places = [(each, files / folder_of(each)) for each in wanted]
+            works = [open_work(*place, inputs, device, **how) for place in places]
         return _run(works, record, OwnFiles(out, RECORD))
 
 
@@ -82,32 +86,9 @@ def _run(works: Sequence[Work], record: dict, files: OwnFiles | None = None) -> 
     return results
 
 
-def _open(
-    wanted: Sequence[Settings],
-    record: dict,
-    inputs: dict,
-    exemplar: Exemplar | None,
-    out: Path,
-    device: str,
-    resume: bool,
-) -> list[Work]:
-    """All runs of a comparison, one a seed and control, each with a folder of its own in `out`."""
-    how, names = {"resume": resume, "exemplar": exemplar}, (RESULTS, REPORT, FIGURE)
-    with FileLock(out / ".open.lock"):  # what one process caches is there for the others
-        files = OwnFiles(out, RECORD)
-        stage.begin(files, record, inputs, names, **how)
-        files.names |= set(names)  # so that none takes another's for a stranger's
-        files.save()
-        works = []
-        for each in wanted:
-            name = "-".join(filter(None, (f"seed-{each.seed}", each.control)))
-            own = OwnFiles(out / name, RECORD)
-            work = Work(open_task(each), own, exemplar, device)
-            stage.begin(own, each.record, inputs, work.names, **how)
-            own.names |= set(work.names)
-            own.save()
-            works.append(work)
-    return works
+def folder_of(settings: Settings) -> str:
+    """The name of a run's folder in that of a comparison."""
+    return "-".join(filter(None, (f"seed-{settings.seed}", settings.control)))
 
 
 def _biased(work: Work) -> dict[str, str | None]:
@@ -126,37 +107,34 @@ def _biased(work: Work) -> dict[str, str | None]:
 
 def _table(works: Sequence[Work]) -> list[dict]:
     """The figures of all runs: mean and standard deviation over seeds and draws."""
-    values: dict[tuple, list[float]] = {}
-    chances: dict[tuple, float] = {}
-    efforts: dict[tuple, dict] = {}
+    columns = ("method", "images", "unlabelled", "split", "group", "control", "metric")
+    cells: dict[tuple, list[tuple]] = {}
     for work in works:
-        chance = 1 / len(work.task.data.classes)
+        chance, control = 1 / len(work.task.data.classes), work.task.settings.control
         for name in work.task.models:
             for given, found in work.found[name].items():
-                cell = (name, given.images, given.unlabelled)
-                efforts[cell] = effort(name, work, given)
-                for split, group, metric, value, by_chance in _figures(found["splits"]):
-                    key = (*cell, split, group, work.task.settings.control, metric)
-                    values.setdefault(key, []).append(value)
-                    chances[key] = chance if by_chance is None else by_chance
-    columns = ("method", "images", "unlabelled", "split", "group", "control", "metric")
-    return [
-        dict(zip(columns, key, strict=True))
-        | {"needs": efforts[key[:3]]}
-        | rounded({"mean": float(np.mean(all_of)), "sd": float(np.std(all_of))})
-        | rounded({"n": len(all_of), "chance": chances[key]})
-        for key, all_of in values.items()
-    ]
+                needs = effort(name, work, given)
+                for split, group, metric, value, own in _figures(found["splits"], chance):
+                    cell = (name, given.images, given.unlabelled, split, group, control, metric)
+                    cells.setdefault(cell, []).append((value, own, needs))
+    table = []
+    for cell, found in cells.items():
+        values, chances, needs = zip(*found, strict=True)
+        figures = {"mean": float(np.mean(values)), "sd": float(np.std(values))}
+        figures |= {"n": len(values), "chance": chances[-1]}
+        row = dict(zip(columns, cell, strict=True)) | {"needs": needs[-1]}
+        table.append(row | rounded(figures))
+    return table
 
 
-def _figures(splits: dict) -> Iterator[tuple[str, str | None, str, float, float | None]]:
-    """Split, group, metric, value, and its chance level where it has one of its own."""
+def _figures(splits: dict, chance: float) -> Iterator[tuple[str, str | None, str, float, float]]:
+    """Split, group, metric, value, and its own chance level or that of all."""
     for split, found in splits.items():
         for metric in METRICS:
             if found.get(metric) is not None:
-                yield split, None, metric, found[metric], found.get(f"{metric}_chance")
+                yield split, None, metric, found[metric], found.get(f"{metric}_chance", chance)
         for group, own in found["parts"].items():
-            yield split, group, "accuracy", own["accuracy"], None
+            yield split, group, "accuracy", own["accuracy"], chance
 
 
 def effort(name: str, work: Work, given: Given) -> dict[str, int]:
@@ -167,8 +145,7 @@ def effort(name: str, work: Work, given: Given) -> dict[str, int]:
     sentence says which class is biased, and for a pool which class the others are of.
     """
     task, needs, rows = work.task, RECIPES[name].needs, work.task.rows
-    n = len(rows["train"])
-    picked = work.exemplar if "exemplar" in needs else None
+    picked, n = work.exemplar if "exemplar" in needs else None, len(rows["train"])
     return {
         "clicks": len(picked.good.index) + len(picked.bad.index) if picked else 0,
         "masks": n if "masks" in needs else 0,

@@ -13,7 +13,7 @@ from xbl_kit.run.recipes import PAPERS, RECIPES
 from xbl_kit.run.report import draw_run, versions
 from xbl_kit.run.stage import PICKS, RECORD, RESULTS, Run
 from xbl_kit.run.task import Given, Settings, build_network, inputs_of, open_task, settle
-from xbl_kit.run.work import Work, do_all
+from xbl_kit.run.work import Work, do_all, open_work
 from xbl_kit.storage import OwnFiles, load_model, write_json
 
 
@@ -52,11 +52,9 @@ def reproduce(
     with stage.alone(files.folder):
         # Under torchrun one process of a machine opens first: what it caches is there for others.
         with PartialState(cpu=device == "cpu").local_main_process_first():
-            files = OwnFiles(out, RECORD)
-            work = Work(open_task(wanted), files, exemplar, device)
             how = {"resume": resume, "exemplar": exemplar}
-            stage.begin(files, wanted.record, inputs, work.names, **how)
-            _keep_exemplar(files, person, exemplar)
+            work = open_work(wanted, files.folder, inputs, device, **how)
+            _keep_exemplar(work.files, person, exemplar)
         return _run(work)
 
 

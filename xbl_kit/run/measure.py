@@ -70,11 +70,10 @@ def _parts(said: Tensor, data: Dataset, rows: Tensor) -> dict[str, dict]:
     }
 
 
-def some_of(seen: Prediction, rows: Tensor) -> Prediction:
-    """What a model makes of some rows, from what it makes of all."""
+def corrected(seen: Prediction, logits: Tensor, rows: Tensor) -> Prediction:
+    """What a model makes of some rows, with other logits, which its maps do not explain."""
     parts, others = [p[rows] for p in seen.parts], {f: z[rows] for f, z in seen.others.items()}
-    cam = None if seen.cam is None else seen.cam[rows]
-    return Prediction(seen.logits[rows], cam, parts, others)
+    return Prediction(logits[rows], None, parts, others)
 
 
 def _where(cam: Tensor | None, data: Dataset, rows: Tensor) -> dict:

@@ -5,16 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Int
 from torch import Tensor
 
 from xbl_kit.data import Dataset, confound, open_dataset
+from xbl_kit.data.confound import Splits as Rows
+from xbl_kit.data.confound import Tables
 from xbl_kit.methods.base import NOTHING
 from xbl_kit.pick import warn_of_other_sources
 
-Rows = dict[str, Int[Tensor, " _"]]
 Levels = Mapping[str, Sequence[int]]  # of each factor, the level that each class prefers
-Tables = Mapping[str, np.ndarray]  # P(level | class) of each factor, (classes, levels)
 
 FRACTIONS = {
     "exbl": {"train": 0.6, "val": 0.2, "test": 0.2},

@@ -12,9 +12,8 @@ from filelock import FileLock, Timeout
 from torch import nn
 
 from xbl_kit.data import Dataset
-from xbl_kit.digests import digest, file_digest
+from xbl_kit.digests import digest, file_digest, load_sealed, write_sealed
 from xbl_kit.exemplar import Exemplar, picked_by_person
-from xbl_kit.kept import load_sealed, write_sealed
 from xbl_kit.models import Classifier
 from xbl_kit.run.splits import Rows
 from xbl_kit.schedule import Schedule
@@ -22,6 +21,7 @@ from xbl_kit.storage import OwnFiles, load_json, load_model, save_model
 from xbl_kit.train import best_epoch, fit
 
 RECORD, RESULTS, PICKS = "run.json", "results.json", "exemplar.npz"
+RECORDED = ("settings", "inputs", "exemplar")  # what a run is made from
 
 
 class Run(NamedTuple):
@@ -96,8 +96,8 @@ def refuse_others(files: OwnFiles, settings: dict, inputs: dict) -> None:
     """
     if not files.record.exists():
         return
-    found, made = (files.content.get(key) for key in ("settings", "inputs"))
-    found, made = ({} if not isinstance(each, dict) else each for each in (found, made))
+    noted = map(files.content.get, ("settings", "inputs"))
+    found, made = (each if isinstance(each, dict) else {} for each in noted)
     added = {"models"} if settings["experiment"] == "compare" else set()
     what = [
         f"with {key} {found.get(key, 'none')!r}, expected {settings.get(key)!r}"
@@ -122,9 +122,11 @@ def begin(
     *,
     resume: bool,
     exemplar: Exemplar | None = None,
+    claim: bool = False,
 ) -> None:
     """Make a folder ready for a run with these settings; a new run removes an old one's files.
 
+    With `claim` the names are own ones, so that none takes another's for a stranger's.
     Raises ValueError where a run to be resumed was another, or where a name that is needed is
     somebody else's file.
     """
@@ -137,19 +139,15 @@ def begin(
     picked = digest(*exemplar.tensors) if exemplar else known
     # Methods may be added to a comparison: what they are does not tell one run from another.
     run = run_name(settings | {"models": 0}, inputs)
-    files.begin(names, keep=keep, settings=settings, inputs=inputs, run=run, exemplar=picked)
+    record = {"settings": settings, "inputs": inputs, "run": run, "exemplar": picked}
+    files.begin(names, keep=keep, claim=claim, **record)
 
 
 def finish(files: OwnFiles, *others: OwnFiles) -> None:
     """Note that a run came to its end, and how its results, weights and exemplar then were."""
-    told = {RESULTS, PICKS} if files.content["exemplar"] else {RESULTS}
-    paths = [
-        own / name
-        for own in (files, *others)
-        for name in sorted(own.names)
-        if name in told or name.startswith(("stage-", "model-"))
-    ]
-    names = {path.relative_to(files.folder).as_posix(): file_digest(path) for path in paths}
+    told = ("stage-", "model-", RESULTS, *[PICKS] * bool(files.content["exemplar"]))
+    paths = [own / name for own in (files, *others) for name in own.names if name.startswith(told)]
+    names = {path.relative_to(files.folder).as_posix(): file_digest(path) for path in sorted(paths)}
     run = run_name(files.content["settings"], files.content["inputs"])
     files.content["done"] = {"run": run, "files": names}
     files.save()
@@ -158,16 +156,12 @@ def finish(files: OwnFiles, *others: OwnFiles) -> None:
 def finished(files: OwnFiles, picks: Exemplar | None = None) -> dict | None:
     """The results of a run that came to its end, with these picks if any, and was left as it was;
     else None."""
-    match files.content:
-        case {
-            "done": {"run": run, "files": dict(names)},
-            "settings": dict(settings),
-            "inputs": dict(inputs),
-            **rest,
-        }:
+    done, settings, inputs, picked = map(files.content.get, ("done", *RECORDED))
+    match done, settings, inputs:
+        case {"run": run, "files": dict(names)}, dict(), dict():
             is_whole = run == run_name(settings, inputs)
             is_whole &= all(file_digest(files / name) == of for name, of in names.items())
-            if is_whole and not (picks and digest(*picks.tensors) != rest.get("exemplar")):
+            if is_whole and not (picks and digest(*picks.tensors) != picked):
                 return load_json(files / RESULTS)
     return None
 
@@ -209,18 +203,19 @@ class Stage:
 
     def taken_over(self, model: Classifier | None) -> dict | list | None:
         """The results of a stage that is done, its weights read into `model`; else None."""
-        found = load_sealed(self.files / self.record) if self.files else None
-        if found is None or found.get("given") != self.given:
-            if self.files:
-                self.files.remove([self.record, self.weights, self.state])
+        if not self.files:
             return None
-        if "results" not in found or (model and not (self.files / self.weights).exists()):
+        found, weights = load_sealed(self.files / self.record) or {}, self.files / self.weights
+        if found.get("given") != self.given:
+            self.files.remove([self.record, self.weights, self.state])
             return None
-        if model and file_digest(self.files / self.weights) != found["weights"]:
+        if "results" not in found or (model and not weights.exists()):
+            return None
+        if model and file_digest(weights) != found["weights"]:
             what = f"not the weights that {self.record} tells of; delete both"
-            raise ValueError(f"{self.files / self.weights}: {what}")
+            raise ValueError(f"{weights}: {what}")
         if model:
-            load_model(model, self.files / self.weights)
+            load_model(model, weights)
         return found["results"]
 
     def train(self, method: nn.Module, data: Dataset, rows: Rows, schedule: Schedule) -> dict:

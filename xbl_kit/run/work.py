@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,12 +18,12 @@ from xbl_kit.exemplar import Exemplar
 from xbl_kit.methods import Known
 from xbl_kit.models import Classifier, layer_statistics
 from xbl_kit.pick import pick_automatically
-from xbl_kit.run.measure import content, score, some_of, told
+from xbl_kit.run.measure import content, corrected, score, told
 from xbl_kit.run.recipes import RECIPES, Recipe, in_order
 from xbl_kit.run.report import draw_tsne
 from xbl_kit.run.splits import Rows, draw_images
-from xbl_kit.run.stage import PICKS, RECORD, Stage, files_of
-from xbl_kit.run.task import TESTS, Given, Task, build_network, givens
+from xbl_kit.run.stage import PICKS, RECORD, Stage, begin, files_of
+from xbl_kit.run.task import TESTS, Given, Settings, Task, build_network, givens, open_task
 from xbl_kit.storage import OwnFiles
 from xbl_kit.train import predict
 
@@ -53,9 +54,9 @@ class Work:
         self._look, self._statistics = cache(self._look), cache(self._statistics)
 
     @property
-    def names(self) -> list[str]:
-        """The names of all files that may be written."""
-        return files_of(title for stages in self.stages.values() for title in stages)
+    def titles(self) -> list[str]:
+        """The names of all stages."""
+        return [title for stages in self.stages.values() for title in stages]
 
     @property
     def left(self) -> list[tuple[str, str, list[Given]]]:
@@ -82,7 +83,7 @@ class Work:
                     self.found[name] |= dict(zip(cells, results, strict=True))
                     done += 1
         if self.files and not self.left:
-            for title in (title for stages in self.stages.values() for title in stages):
+            for title in self.titles:
                 Stage(title, self.files).lock.unlink(missing_ok=True)
         return done
 
@@ -139,9 +140,9 @@ class Work:
         for cell in cells:
             known, left = self._known(recipe, cell)
             logits = recipe.build(model, known, **self.task.options(name))
-            seen = known.before._replace(logits=logits, cam=None)  # which explained the old ones
-            parts = {test: some_of(seen, left[test]) for test in TESTS if test in left}
-            found.append(self._measured(name, parts, left))
+            tests = [test for test in TESTS if test in left]
+            seen = {test: corrected(known.before, logits, left[test]) for test in tests}
+            found.append(self._measured(name, seen, left))
         return found
 
     def _known(self, recipe: Recipe, given: Given) -> tuple[Known, Rows]:
@@ -202,6 +203,16 @@ class Work:
         if self.files and measures is None:
             draw_tsne(name, part, self.task, self.files.write)
         return {"splits": splits} | content(part, data, rows["balanced"], factors, measures)
+
+
+def open_work(
+    settings: Settings, folder: Path, inputs: dict, device: str, *, exemplar: Exemplar | None, **how
+) -> Work:
+    """A run with a folder that `stage.begin` makes ready."""
+    files = OwnFiles(folder, RECORD)
+    work = Work(open_task(settings), files, exemplar, device)
+    begin(files, settings.record, inputs, files_of(work.titles), exemplar=exemplar, **how)
+    return work
 
 
 def do_all(works: Sequence[Work]) -> None:

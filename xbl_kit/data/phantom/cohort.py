@@ -1,8 +1,7 @@
 """A cohort of phantom patients, as a data set like any other."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from io import BytesIO
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +12,8 @@ from torch import Tensor
 from xbl_kit.data.confound import lay_out
 from xbl_kit.data.dataset import Dataset
 from xbl_kit.data.phantom.draw import CLASSES, FACTORS, LEVELS, Column, Drawing, make_phantoms
-from xbl_kit.digests import code_digest, digest
-from xbl_kit.kept import load_array
-from xbl_kit.storage import cache_folder, sweep, write_whole
+from xbl_kit.digests import code_digest, digest, kept_array
+from xbl_kit.storage import cache_folder
 
 PER_CELL = {"train": 400, "val": 100, "test": 100}
 
@@ -70,14 +68,17 @@ def _kept(columns: dict[str, np.ndarray], how: dict) -> Sequence[np.ndarray]:
     key = digest(code_digest(Path(__file__).parent), repr(drawing), *known)
     path = cache_folder() / "phantoms" / f"{key}.npy"
     shape = 2, len(columns["patient"]), drawing.size, drawing.size
-    planes = load_array(path, shape, np.uint8)
-    if planes is None:
+
+    @cache
+    def drawn() -> np.ndarray:
         image, lungs, humerus = make_phantoms(**columns, **how)
-        planes, whole = np.stack([image, lungs + 2 * humerus.view(np.uint8)]), BytesIO()
-        np.save(whole, planes)
-        with suppress(OSError):  # nothing is lost but time
-            sweep(path.parent)
-            write_whole(path, whole.getbuffer())
+        return np.stack([image, lungs + 2 * humerus.view(np.uint8)])
+
+    try:
+        found = kept_array(path, shape, np.uint8, lambda file: file.write(drawn()), what="phantoms")
+        planes = np.array(found)
+    except OSError:  # nothing is lost but time
+        planes = drawn()
     return planes[0], (planes[1] & 1).view(bool), planes[1] > 1
 
 

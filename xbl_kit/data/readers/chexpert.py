@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from xbl_kit.data.faults import DataError, Fault, one_of, rising, some
+from xbl_kit.data.faults import Fault, one_of, refuse, refuse_all, rising, some
 from xbl_kit.data.manifest import OLDEST, Manifest
 from xbl_kit.data.picture import read_frames
-from xbl_kit.data.readers.chexpert_files import PATIENT, find_images, find_table
 from xbl_kit.data.readers.text_table import read_text_table
+from xbl_kit.data.readers.unpacked import PATIENT, find_images, find_table
 from xbl_kit.data.spelling import blanked
 
 LUNG = ("Lung Opacity", "Lung Lesion", "Edema", "Consolidation", "Pneumonia", "Atelectasis")
@@ -72,7 +72,7 @@ def list_chexpert(
         what = f"{finding}: {len(rows)} of {len(every)} images, {only}expected two labels"
         hint = "options leave the others out (unmentioned=zeros counts blank cells as no, "
         hint += "views=none and ages=none take all)"
-        raise DataError(Fault(str(table), f"{what}; {hint}"))
+        refuse(table, f"{what}; {hint}")
     factors = tuple(name for name in ("sex", "age_group") if name in rows and any(rows[name]))
     read = partial(read_frames, pad=True, clahe=clahe)
     return Manifest(rows, (root,), read=read, factors=factors)
@@ -86,13 +86,10 @@ def _read(table: Path, root: Path, asked: Sequence[str]) -> pd.DataFrame:
     hint = "; `--option views=none` and `--option ages=none` do without"
     rows = read_text_table(table, (*FINDINGS, *asked), hint=hint)
     if (path := "Path" if "Path" in rows else "Study") not in rows:
-        what = f"no column 'Path' in its first line, found {some(rows, meant='Path')}"
-        raise DataError(Fault(str(table), what))
+        refuse(table, f"no column 'Path' in its first line, found {some(rows, meant='Path')}")
     rows["image"] = find_images(root, table.parent, rows.pop(path).str.replace("\\", "/"))
     if path == "Study":
-        views = rows["image"].map(
-            lambda study: sorted(map(str, Path(study).glob("view*"))) or study
-        )
+        views = [sorted(map(str, Path(study).glob("view*"))) or study for study in rows["image"]]
         rows = rows.assign(image=views).explode("image")
     side = np.where(rows["image"].str.contains("_lateral"), "Lateral", "Frontal")
     given = {"Frontal/Lateral": side, "AP/PA": "", "Sex": "", "Age": ""}
@@ -112,8 +109,7 @@ def _checked(rows: pd.DataFrame, table: Path) -> pd.DataFrame:
         expected = ", ".join(cell or "empty" for cell in cells)
         what = f"{name} is {rows[name].iloc[row]!r}, expected one of {expected}"
         faults.append(Fault(rows.index[row], what))
-    if faults:
-        raise DataError(*faults)
+    refuse_all(faults)
     return rows.assign(Age=years)
 
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from xbl_kit.data.faults import DataError, Fault, one_of, rising
+from xbl_kit.data.faults import Fault, one_of, refuse, refuse_all, rising
 from xbl_kit.data.manifest import Manifest
 from xbl_kit.data.readers.text_table import read_text_table
 from xbl_kit.data.readers.volume import PLANES, read_slices
 from xbl_kit.data.spelling import key, missing
 
-TABLE = "participants.tsv"
+TABLE, ENDS = "participants.tsv", ("", ".gz")
 OURS = ("image", "mask", "patient")  # columns that are no participant's
 SEXES = {"f": "F", "female": "F", "m": "M", "male": "M", "o": "O", "other": "O"}  # those of BIDS
 
@@ -48,9 +48,7 @@ def list_mri(
     rows = pd.concat(found).fillna("")
     if ages:
         rising("ages", ages)
-    if ages and "age" not in rows:
-        raise DataError(Fault(str(root), "no column 'age' to make groups of"))
-    if ages:
+        refuse(root, None if "age" in rows else "no column 'age' to make groups of")
         rows["age_group"] = _age_groups(rows["age"], *ages)
     read = partial(read_slices, plane=plane, slices=slices, percentiles=tuple(percentiles))
     return Manifest(rows, tuple(sites.values()), read=read, frames=slices)
@@ -59,29 +57,23 @@ def list_mri(
 def _age_groups(ages: pd.Series, low: float | int, high: float | int) -> np.ndarray:
     ages = ages.mask(ages.isin(missing(ages)), "")  # BIDS advises 89+ for whoever is older
     years = pd.to_numeric(ages.str.removesuffix("+"), errors="coerce")
-    if wrong := [*ages[years.isna() & (ages != "")].items()]:
-        raise DataError(*(Fault(where, f"age is {age!r}, expected years") for where, age in wrong))
+    wrong = ages[years.isna() & (ages != "")].items()
+    refuse_all([Fault(where, f"age is {age!r}, expected years") for where, age in wrong])
     return np.select([years <= low, years >= high], [f"0-{low}", f"{high}+"], "")
 
 
 def _sites(root: str | Path | Sequence[str | Path]) -> dict[str, Path]:
     """The BIDS folders meant, by name; raises DataError for one missing, or two of one name."""
     folders = [Path(each) for each in ([root] if isinstance(root, str | Path) else root)]
-    for folder in folders:
-        if not folder.is_dir():
-            raise DataError(Fault(str(folder), "no such folder"))
+    refuse_all([Fault(str(f), "no such folder") for f in folders if not f.is_dir()])
     if len(folders) == 1 and not _is_bids(folder := folders[0]):
         folders = [child for child in sorted(folder.iterdir()) if _is_bids(child)]
-        if not folders:
-            what = f"no {TABLE}, neither here nor in a folder of it"
-            raise DataError(Fault(str(folder), what))
+        refuse(folder, None if folders else f"no {TABLE}, neither here nor in a folder of it")
     sites: dict[str, Path] = {}
     for folder in folders:
         name = folder.name if folder.name.strip(".") else folder.resolve().name
-        if name in sites:
-            what = f"the second site of the name {name!r}, the other is {sites[name]}"
-            raise DataError(Fault(str(folder), what))
-        sites[name] = folder
+        if sites.setdefault(name, folder) is not folder:
+            refuse(folder, f"the second site of the name {name!r}, the other is {sites[name]}")
     return sites
 
 
@@ -94,10 +86,9 @@ def _rows_of_site(site: str, folder: Path, several: bool) -> pd.DataFrame:
 
     A volume of nobody in the file has no patient, and nothing else is known of it.
     """
-    people, files = _participants(folder / TABLE), []
-    for anat in ("anat", "ses-*/anat"):
-        files += sorted(folder.glob(f"sub-*/{anat}/sub-*_T1w.nii"))
-        files += sorted(folder.glob(f"sub-*/{anat}/sub-*_T1w.nii.gz"))
+    people = _participants(folder / TABLE)
+    places = [f"sub-*/{anat}/sub-*_T1w.nii{z}" for anat in ("anat", "ses-*/anat") for z in ENDS]
+    files = [file for place in places for file in sorted(folder.glob(place))]
     subjects = [file.relative_to(folder).parts[0] for file in files]
     names = {key(subject): subject for subject in subjects}  # 12.0 in the table is sub-12
     people["patient"] = people["patient"].map(lambda each: names.get(key(each), each))
@@ -121,9 +112,7 @@ def _participants(file: Path) -> pd.DataFrame:
     """
     people = read_text_table(file, ("participant_id",), separator="\t")
     for name in set(OURS) & set(people):
-        what = f"column {name!r}: the name means something else here, rename it"
-        raise DataError(Fault(str(file), what))
-    people = people[(people != "").any(axis=1)]
+        refuse(file, f"column {name!r}: the name means something else here, rename it")
     people = people.replace("n/a", "")  # as BIDS has it; what others write, `select` finds
     if "sex" in people:
         people["sex"] = people["sex"].map(lambda sex: SEXES.get(sex.casefold(), sex))
@@ -135,6 +124,5 @@ def _participants(file: Path) -> pd.DataFrame:
         elif key(subject) in first:
             faults.append(Fault(where, f"{subject} again, first in {first[key(subject)]}"))
         first.setdefault(key(subject), where)
-    if faults:
-        raise DataError(*faults)
+    refuse_all(faults)
     return people

@@ -8,10 +8,10 @@ from urllib.parse import urlsplit
 import numpy as np
 import pandas as pd
 
-from xbl_kit.data.faults import DataError, Fault, one_of
+from xbl_kit.data.faults import DataError, Fault, one_of, refuse, refuse_all
 from xbl_kit.data.manifest import Manifest
-from xbl_kit.data.readers.radiography_files import CLASSES, PARTS, class_folders, find_home, folders
 from xbl_kit.data.readers.text_table import read_text_table
+from xbl_kit.data.readers.unpacked import CLASSES, PARTS, find_classes, folders
 from xbl_kit.data.spelling import key
 
 PAPER = {"train": 800, "val": 300, "test": 200}  # images a class: 3,200, 1,200 and 800 in all
@@ -34,7 +34,8 @@ def list_radiography(
     a class is too small for the subsample.
     """
     one_of("subsample", subsample, (None, "paper"))
-    homes = class_folders(root := find_home(Path(root)))
+    homes = find_classes(Path(root))
+    root = homes["Normal"].parent
     classes = {label: _rows_of_class(homes[label], label) for label in CLASSES}
     apart = _counter_group(classes, root) if counter else []
     classes = _draw(classes, root, seed) if subsample else classes
@@ -59,13 +60,11 @@ def _rows_of_class(folder: Path, label: str) -> pd.DataFrame:
 
 def _names(folder: Path) -> list[str]:
     """The PNG files of a folder, 2 before 10; raises DataError for any other file."""
-    names = sorted(
-        f.name for f in folder.iterdir() if f.name[0] != "." and f.name.lower() not in LITTER
-    )
-    if other := [n for n in names if not n.lower().endswith(".png")]:
-        raise DataError(*(Fault(str(folder / n), "not expected, only .png files") for n in other))
-    if not names:
-        raise DataError(Fault(str(folder), "no images"))
+    every = sorted(file.name for file in folder.iterdir())
+    names = [name for name in every if name[0] != "." and name.lower() not in LITTER]
+    other = [folder / name for name in names if not name.lower().endswith(".png")]
+    refuse_all([Fault(str(file), "not expected, only .png files") for file in other])
+    refuse(folder, None if names else "no images")
     return sorted(names, key=lambda name: re.sub("[0-9]+", lambda n: n[0].zfill(20), name))
 
 
@@ -112,9 +111,9 @@ def _counter_group(classes: dict[str, pd.DataFrame], root: Path) -> list[pd.Data
 def _draw(classes: dict[str, pd.DataFrame], root: Path, seed: int) -> dict[str, pd.DataFrame]:
     """The paper's number of images a class and split, drawn at random; the others are left out."""
     splits = np.repeat(list(PAPER), list(PAPER.values()))
-    if few := {label: len(rows) for label, rows in classes.items() if len(rows) < len(splits)}:
-        what = f"images, the paper's subsample needs {len(splits)} a class"
-        raise DataError(*(Fault(f"{root / c}/images", f"{n} {what}") for c, n in few.items()))
+    few = {label: len(rows) for label, rows in classes.items() if len(rows) < len(splits)}
+    what = f"images, the paper's subsample needs {len(splits)} a class"
+    refuse_all([Fault(f"{root / label}/images", f"{n} {what}") for label, n in few.items()])
     generator, drawn = np.random.default_rng(seed), {}
     for label, rows in classes.items():
         split = np.full(len(rows), "", dtype=object)

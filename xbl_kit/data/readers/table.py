@@ -8,7 +8,7 @@ import pandas as pd
 from PIL import Image
 
 from xbl_kit.data.dataset import Dataset, table_of
-from xbl_kit.data.faults import DataError, Fault
+from xbl_kit.data.faults import refuse
 from xbl_kit.data.manifest import Manifest
 from xbl_kit.data.readers.text_table import read_text_table
 from xbl_kit.storage import OwnFiles, write_whole
@@ -34,9 +34,9 @@ def list_table(root: str | Path, *, columns: Sequence[str] = ()) -> Manifest:
     theirs = {ours: name for ours, _, name in (pair.partition("=") for pair in columns)}
     needed = (theirs.get("image", "image"), *theirs.values())
     rows = read_text_table(root / NAME, needed, hint=f", or `--option columns={needed[0]}=NAME`")
-    if taken := [ours for ours in theirs if ours in rows]:
-        what = f"column {taken[0]!r} is there already, so {theirs[taken[0]]!r} cannot be read as it"
-        raise DataError(Fault(str(root / NAME), what))
+    for ours, name in theirs.items():
+        what = f"column {ours!r} is there already, so {name!r} cannot be read as it"
+        refuse(root / NAME, what if ours in rows else None)
     rows = rows.rename(columns={name: ours for ours, name in theirs.items()})
     for column in set(PATHS) & set(rows):
         rows[column] = [str(root / name) if name else "" for name in rows[column]]
@@ -52,15 +52,12 @@ def write_table(data: Dataset, root: str | Path) -> pd.DataFrame:
     Raises ValueError, and writes nothing, for a folder that holds other files and none of ours.
     """
     root, table = Path(root), table_of(data)
-    only = next(iter(data.masks.values())) if len(data.masks) == 1 else None
-    stacks = {"image": data.images, "mask": data.masks.get("lungs", only)}
-    stacks = {column: stack for column, stack in stacks.items() if stack is not None}
+    chosen = [mask for name, mask in data.masks.items() if name == "lungs" or len(data.masks) == 1]
+    stacks = dict(zip(("image", "mask"), (data.images, *chosen), strict=False))
     for column in stacks:
         table[column] = [f"{column}s/{row:05}.png" for row in range(len(data))]
-    names, files = [NAME, *table[list(stacks)].to_numpy().ravel()], OwnFiles(root)
-    files.begin(names)
-    files.names |= set(names)
-    files.save()
+    files = OwnFiles(root)
+    files.begin([NAME, *table[list(stacks)].to_numpy().ravel()], claim=True)
     for column, stack in stacks.items():
         for name, picture in zip(table[column], stack, strict=True):
             image = Image.fromarray(picture)  # one bit a pixel of a mask

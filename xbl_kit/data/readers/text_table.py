@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from xbl_kit.data.faults import DataError, Fault, some
+from xbl_kit.data.faults import DataError, Fault, refuse, refuse_all, some
 
 SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
 NO_TEXT = re.compile(r"[\0\udc80-\udcff]")  # NUL, and bytes that are escaped as surrogates
@@ -32,8 +32,8 @@ def read_text_table(
         raise DataError(Fault(str(file), what + hint * ("no column" in what and "; " not in what)))
     lines = [(where, cells) for where, cells in lines if any(cells)]
     expected = f"expected {len(names)} as in line 1"
-    if ragged := [(where, len(cells)) for where, cells in lines if len(cells) != len(names)]:
-        raise DataError(*(Fault(where, f"{n} cells, {expected}") for where, n in ragged))
+    ragged = [(where, len(cells)) for where, cells in lines if len(cells) != len(names)]
+    refuse_all([Fault(where, f"{n} cells, {expected}") for where, n in ragged])
     rows = pd.DataFrame([cells for _, cells in lines], columns=names, dtype=str)
     rows.index = [where for where, _ in lines]
     return rows.drop(columns="", errors="ignore")
@@ -53,8 +53,7 @@ def _lines(file: Path, separator: str) -> list[tuple[str, list[str]]]:
             where = f"{file}, line {reader.line_num + before}"
     except csv.Error as error:
         raise DataError(Fault(where, f"not readable as csv ({error})")) from None
-    if not lines or lines[0][1] == [""]:
-        raise DataError(Fault(str(file), EMPTY))
+    refuse(file, EMPTY if not lines or lines[0][1] == [""] else None)
     return lines
 
 
@@ -70,18 +69,15 @@ def _unusable(names: Sequence[str], needed: Sequence[str], separator: str) -> st
             return f"column {name!r} is there {names.count(name)} times"
     for name in needed:
         if name not in names:
-            advice = f"rename {{near!r}} to {name!r}"
-            found = some(filter(None, names), meant=name, advice=advice)
+            found = some(filter(None, names), meant=name, advice=f"rename {{near!r}} to {name!r}")
             return f"no column {name!r} in its first line, found {found}"
     return None
 
 
 def _text(file: Path) -> str:
     """What a file of UTF-8 text holds; raises DataError where it is none."""
-    if not file.parent.is_dir():
-        raise DataError(Fault(str(file.parent), "no such folder"))
-    if not file.is_file():
-        raise DataError(Fault(str(file), "not found"))
+    refuse(file.parent, None if file.parent.is_dir() else "no such folder")
+    refuse(file, None if file.is_file() else "not found")
     try:
         text = file.read_bytes().decode("utf-8-sig", "surrogateescape")
     except OSError as error:
@@ -94,5 +90,5 @@ def _text(file: Path) -> str:
         elif text.startswith(UTF_16):
             what = "saved as UTF-16, expected UTF-8"
         line = text.count("\n", 0, wrong.start()) + 1
-        raise DataError(Fault(f"{file}, line {line}", what))
+        refuse(f"{file}, line {line}", what)
     return text

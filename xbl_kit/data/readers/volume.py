@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 from PIL import Image
 
-from xbl_kit.data.faults import MOST_BYTES, DataError, Fault, reading, time_limit
+from xbl_kit.data.faults import reading, refuse, time_limit, too_much
 
 PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}  # the axis of right, anterior, superior they cut
 SAMPLE = 2**20  # voxels that percentiles are taken from
@@ -40,17 +40,16 @@ def read_slices(
     with reading(path, "NIfTI volume"), time_limit():
         volume, spacing = _read_volume(path)
     _blacken(volume)
-    if volume.shape[axis] < slices:
-        what = f"{volume.shape[axis]} {plane} slices, expected {slices} or more"
-        raise DataError(Fault(str(path), what))
+    if (there := volume.shape[axis]) < slices:
+        refuse(path, f"{there} {plane} slices, expected {slices} or more")
     threshold, low, high = _intensities(volume, percentiles, path)
     first = _middle(volume > threshold, axis, spacing[axis]) - (slices - 1) // 2
-    first = min(max(first, 0), volume.shape[axis] - slices)
+    first = min(max(first, 0), there - slices)
     stack = np.moveaxis(volume, axis, 0)[first : first + slices]
     stack = np.nan_to_num(stack, nan=low, posinf=low, neginf=low)
     stack = np.clip((stack - low) / (high - low), 0, 1)[:, ::-1, ::-1].swapaxes(1, 2)
     if (np.ptp(stack, axis=(1, 2)) == 0).any():
-        raise DataError(Fault(str(path), f"an empty {plane} slice near the middle of the head"))
+        refuse(path, f"an empty {plane} slice near the middle of the head")
     height, width = (spacing[a] for a in (2, 1, 0) if a != axis)
     return np.stack([_square(image, height, width, size) for image in stack])
 
@@ -58,8 +57,7 @@ def read_slices(
 def _read_volume(path: Path) -> tuple[Float32[np.ndarray, "x y z"], list[float]]:
     """The voxels, along the patient's right, anterior and superior, and their size in mm."""
     image = nib.load(path)
-    if what := _unusable(image):
-        raise DataError(Fault(str(path), what))
+    refuse(path, _unusable(image))
     with np.errstate(over="ignore"):
         voxels = image.get_fdata(dtype=np.float32, caching="unchanged")
     volume = nib.Nifti1Image(voxels.reshape(image.shape[:3]), image.affine)
@@ -86,9 +84,8 @@ def _unusable(image: nib.spatialimages.SpatialImage) -> str | None:
         return f"a file of type {type(image).__name__}, expected NIfTI"
     if len(shape) < 3 or min(shape[:3]) < 2 or np.prod(shape[3:]) != 1:
         return f"an image of shape {' x '.join(map(str, shape))}, expected one volume, x y z"
-    if (wanted := np.prod(shape, dtype=float) * (kind.itemsize + WORK)) > MOST_BYTES:
-        much = f"{wanted / 1e9:,.1f} GB, expected {MOST_BYTES / 1e9:,.1f} at most; make it smaller"
-        return f"too large a volume: {' x '.join(map(str, shape))} voxels take {much}"
+    if much := too_much(np.prod(shape, dtype=float) * (kind.itemsize + WORK), "make it smaller"):
+        return f"too large a volume: {' x '.join(map(str, shape))} voxels {much}"
     if kind.kind not in "biuf":
         return f"voxels of type {kind}, expected numbers"
     if not (image.header["qform_code"] or image.header["sform_code"]):
@@ -104,11 +101,9 @@ def _intensities(
     """Above what a voxel is of the head (Smith 2002, BET), and which are black and white."""
     sample = volume.ravel(order="K")[:: volume.size // SAMPLE + 1]
     sample = sample[np.isfinite(sample)]
-    if not sample.size:
-        raise DataError(Fault(str(path), "no voxel with a finite value"))
+    refuse(path, None if sample.size else "no voxel with a finite value")
     dark, bright, least, most = np.percentile(sample, (2, 98, 0, 100)).tolist()
-    if least == most:
-        raise DataError(Fault(str(path), f"the same value, {least:g}, everywhere"))
+    refuse(path, f"the same value, {least:g}, everywhere" if least == most else None)
     if dark == bright:
         dark, bright = least, most
     threshold = dark + 0.1 * (bright - dark)
