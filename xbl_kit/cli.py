@@ -70,17 +70,17 @@ def _reproduce(options: dict, as_json: bool) -> int:
 
     out = options["out"] = options["out"] or _default_out(options)
     results = reproduce(**options)
-    return _tell(out, as_json, summary(results), contents(results))
+    return _show(out, as_json, summary(results), contents(results))
 
 
 def _compare(options: dict, as_json: bool) -> int:
     from xbl_kit.run import compare, comparison
 
     out = options["out"] = options["out"] or Path("build") / f"compare-{options['data']}"
-    return _tell(out, as_json, comparison(compare(**options)))
+    return _show(out, as_json, comparison(compare(**options)))
 
 
-def _tell(out: Path, as_json: bool, *tables) -> int:
+def _show(out: Path, as_json: bool, *tables) -> int:
     """Print what came of a run: under torchrun one process does."""
     from xbl_kit.storage import is_first_process
 
