@@ -155,7 +155,8 @@ def test_twins_are_judged_by_the_labels_of_today(tmp_path, folder):
 
 
 def test_what_is_left_must_still_be_a_data_set(tmp_path, folder):
-    rows = [row | {"split": "val" if i < 2 else "train"} for i, row in enumerate(_rows())]
+    parts = ("val", "train", "test")
+    rows = [row | {"split": parts[i // 2]} for i, row in enumerate(_rows())]
     root = _write(tmp_path / "data", rows)
     (root / "images/1.png").write_bytes(b"hello")
     with (

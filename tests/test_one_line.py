@@ -96,7 +96,7 @@ def test_figures_show_any_name(name):
         plots.gallery(tensor, titles=[name]),
         plots.map_grid(tensor[:, None], maps, titles=[name] * 2, notes={name: [name] * 2}),
         plots.split_bars({"A": {name: 0.5}, "B": {name: 0.4}}, ylabel=f"{name}."),
-        plots.dots([(name, "A", 0.5, 0.1)], xlabel=name, chance=0.2),
+        plots.dots([(name, name, "A", 0.5, 0.1)], xlabel=name, chance=0.2),
         plots.share_maps({name: table}),
         plots.scatter(tensor[0, :, :2], {name: ((name,), torch.zeros(4).long())}, title=name),
     ]

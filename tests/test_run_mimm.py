@@ -264,7 +264,7 @@ def test_the_command_prints_both_tables_and_says_what_is_wrong(tmp_path, capsys,
             "mri",
             partial(write_bids, per_cell=30, shape=(16, 16, 16)),
             ["--target", "diagnosis", "--option", "plane=coronal", "--option", "slices=2"],
-            {"confounders": ["sex", "site"], "reading": {"plane": "coronal", "slices": 2}},
+            {"confounders": ["sex", "site"], "reading": {"plane": "coronal", "slices": "2"}},
         ),
     ],
 )
