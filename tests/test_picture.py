@@ -9,12 +9,12 @@ from contextlib import suppress
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image
+from PIL import ExifTags, Image
 
 from xbl_kit.data import DataError, faults
-from xbl_kit.data.describe import with_pictures
 from xbl_kit.data.faults import TooLong, reading, time_limit
 from xbl_kit.data.picture import picture_size, read_frames, read_mask, read_picture
+from xbl_kit.data.properties import with_properties
 from xbl_kit.data.readers import list_table
 
 GREY = np.tile(np.arange(0, 4096, 64, dtype=np.uint16), (64, 1))  # 12 bits of 16
@@ -101,6 +101,15 @@ def test_eight_bits_and_fewer_are_read(tmp_path, kind, colours):
     assert np.array_equal(np.asarray(read_picture(tmp_path / "a.img")), GREY // 16)
 
 
+@pytest.mark.parametrize("turn", [0, 1, 9])
+def test_an_orientation_that_is_none_turns_nothing(tmp_path, turn):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = turn
+    grey = (GREY // 16).astype(np.uint8)
+    Image.fromarray(grey).save(tmp_path / "a.png", exif=exif)
+    assert np.array_equal(np.asarray(read_picture(tmp_path / "a.png")), grey)
+
+
 def test_few_grey_levels_are_spread(tmp_path):
     bits = GREY > 2000
     Image.fromarray(bits).save(tmp_path / "a.png")
@@ -182,7 +191,7 @@ def test_a_bomb_is_no_traceback(tmp_path, monkeypatch, kind):
     for read in (read_picture, picture_size):
         with pytest.raises(DataError, match=r"bomb\.img: too large a picture: Image size"):
             read(tmp_path / "bomb.img")
-    assert with_pictures(list_table(tmp_path))["(pixels)"].tolist() == ["", "64 x 9"]
+    assert with_properties(list_table(tmp_path))["(pixels)"].tolist() == ["", "64 x 9"]
 
 
 def _spin():

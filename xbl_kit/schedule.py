@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from xbl_kit.data.faults import one_of
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -30,6 +32,13 @@ class Schedule:
     seed: int = 0
     device: str = "auto"
     precision: Literal["no", "bf16"] = "no"
+
+    def __post_init__(self):
+        one_of("keep", self.keep, ("best", "last"))
+        one_of("precision", self.precision, ("no", "bf16"))
+        if min(self.epochs, self.batch_size) < 1:
+            what = f"epochs={self.epochs}, batch_size={self.batch_size}"
+            raise ValueError(f"{what}: expected 1 or more")
 
     def rate(self, step: int, steps: int) -> float:
         """The learning rate at a step, as a share of `lr`, with `steps` an epoch."""

@@ -46,11 +46,10 @@ def list_mri(
         raise ValueError(f"root={root!r}: expected one folder or more")
     found = [_rows_of_site(name, folder, len(sites) > 1) for name, folder in sites.items()]
     rows = pd.concat(found).fillna("")
-    if ages:
+    if ages is not None:
         rising("ages", ages)
-    if ages and "age" not in rows:
-        raise DataError(Fault(str(root), "no column 'age' to make groups of"))
-    if ages:
+        if "age" not in rows:
+            raise DataError(Fault(str(root), "no column 'age' to make groups of"))
         rows["age_group"] = _age_groups(rows["age"], *ages)
     read = partial(read_slices, plane=plane, slices=slices, percentiles=tuple(percentiles))
     return Manifest(rows, tuple(sites.values()), read=read, frames=slices)
@@ -127,7 +126,9 @@ def _participants(file: Path) -> pd.DataFrame:
     people = people.replace("n/a", "")  # as BIDS has it; what others write, `select` finds
     if "sex" in people:
         people["sex"] = people["sex"].map(lambda sex: SEXES.get(sex.casefold(), sex))
-    people["patient"] = "sub-" + people.pop("participant_id").str.removeprefix("sub-")
+    people["patient"] = "sub-" + people.pop("participant_id").str.replace(
+        r"(?i)^sub-", "", regex=True
+    )
     faults, first = [], {}
     for where, subject in people["patient"].items():
         if missing([label := subject.removeprefix("sub-")]):
