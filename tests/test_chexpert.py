@@ -271,6 +271,8 @@ def test_options_that_are_unknown(tmp_path):
         ({"views": ()}, r"views=\(\): expected a list"),
         ({"ages": (60, 50)}, r"ages=\(60, 50\): expected two, the lower first"),
         ({"ages": (60,)}, r"ages=\(60,\)"),
+        ({"file": "/etc/train"}, "file='/etc/train': expected the name of a table"),
+        ({"file": "*"}, r"file='\*': expected"),
         ({"ages": (60, 60)}, r"ages=\(60, 60\)"),
     ):
         with pytest.raises(ValueError, match=words):

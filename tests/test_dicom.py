@@ -150,6 +150,17 @@ def test_a_lookup_table_comes_before_the_window(tmp_path):
     _close(read_dicom(path), (4095 - 16.0 * pixels) * 255 / 4095)
 
 
+@pytest.mark.parametrize("name", ["ModalityLUTSequence", "VOILUTSequence"])
+def test_a_table_of_8_bits_has_more_than_256_entries(tmp_path, name):
+    table = Dataset()
+    table.LUTDescriptor = [4096, 0, 8]
+    table.LUTData = [i // 16 for i in range(4096)]
+    table["LUTDescriptor"].VR = table["LUTData"].VR = "US"
+    window = {"WindowCenter": 128, "WindowWidth": 256} if name[0] == "M" else {}
+    path = write_dicom(tmp_path / "a.dcm", _ramp(), **{name: Sequence([table])}, **window)
+    _close(read_dicom(path), _ramp() // 16)
+
+
 def test_colours_become_grey_as_pillow_has_it(tmp_path):
     pixels = np.random.default_rng(0).integers(256, size=(8, 10, 3), dtype=np.uint8)
     path = write_dicom(tmp_path / "a.dcm", pixels)
@@ -214,6 +225,10 @@ def _compressed(path):
             r"DICOM without pixels \(Basic Text SR",
         ),
         (lambda path: write_dicom(path, _ramp(), NumberOfFrames=3), "3 frames in one DICOM file"),
+        (
+            lambda path: write_dicom(path, _ramp(), PixelData=2 * _ramp().tobytes()),
+            "pixels of 2 frames, expected one",
+        ),
         (
             lambda path: write_dicom(path, _ramp(), PhotometricInterpretation="PALETTE COLOR"),
             "photometric interpretation PALETTE COLOR, expected one of MONOCHROME1",

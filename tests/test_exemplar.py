@@ -46,6 +46,24 @@ def test_other_files_are_refused_by_name(tmp_path):
             Exemplar.load(tmp_path / name)
 
 
+@pytest.mark.parametrize(
+    ("name", "array"),
+    [
+        ("good_image", np.zeros((1, 3, 8, 8), np.float32)),
+        ("good_image", np.full((1, 1, 8, 8), 255, np.float32)),
+        ("bad_image", np.full((1, 1, 8, 8), -1, np.float32)),
+        ("bad_cam", np.zeros((1, 0, 4), np.float32)),
+        ("good_cam", -np.ones((1, 2, 2), np.float32)),
+    ],
+)
+def test_arrays_that_are_no_images_or_maps_are_refused(tmp_path, name, array):
+    side = Explained(torch.rand(1, 1, 8, 8), torch.rand(1, 2, 2), (0,), ("a",))
+    Exemplar(side, side).save(tmp_path / "a.npz")
+    np.savez(tmp_path / "b.npz", **(dict(np.load(tmp_path / "a.npz")) | {name: array}))
+    with pytest.raises(ValueError, match=rf"b\.npz: .*{name.split('_')[0]}: expected grey"):
+        Exemplar.load(tmp_path / "b.npz")
+
+
 def test_parts_must_fit():
     with pytest.raises(ValueError, match="as many maps, rows and labels as images"):
         Explained(torch.rand(2, 1, 4, 4), torch.rand(1, 2, 2), (1, 2), ("a", "b"))

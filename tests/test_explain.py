@@ -226,6 +226,8 @@ def test_maps_are_widened(dtype):
             r"target 1, expected 0 to 0 of logits \(2, 1\); of a single logit z give torch.cat",
         ),
         ((2, 8, 4, 4), (2, 1), [0, -1], r"target -1, expected 0 to 0 of logits \(2, 1\)"),
+        ((2, 8, 4, 4), (2,), [0, 1], r"logits are \(2,\), expected \(b, k\); of a single logit z"),
+        ((2, 8, 4, 4), (2, 9, 4), [0, 1], r"logits are \(2, 9, 4\), .* of tokens their mean"),
         ((2, 8, 4, 4), (2, 4), [0, 4], "target 4, expected 0 to 3 of logits"),
         ((2, 8, 4, 4), (2, 4), [-1, 3], "target -1, expected 0 to 3 of logits"),
     ],
@@ -233,7 +235,7 @@ def test_maps_are_widened(dtype):
 def test_what_has_no_map_is_named(features, logits, target, words):
     # the tests' type checker would be there first
     with pytest.raises(ValueError, match=words) as error:
-        explain._require_maps(torch.zeros(features), torch.zeros(logits), torch.tensor(target))
+        explain.require_maps(torch.zeros(features), torch.zeros(logits), torch.tensor(target))
     assert "\n" not in str(error.value)
 
 

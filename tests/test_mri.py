@@ -269,6 +269,15 @@ def _faulty(file: Path, what: str) -> None:
         nib.save(nib.Nifti1Image(volumes[what], affine), file)
     elif what == "no orientation":
         nib.save(nib.Nifti1Image(head, None), file)
+    elif what == "two ways":
+        image = nib.Nifti1Image(head, affine)
+        image.set_sform(affine, code=1)
+        image.set_qform(affine * (-1, 1, 1, 1), code=1)
+        nib.save(image, file)
+    elif what == "voxels in the header":
+        data = bytearray(nib.Nifti1Image(head, affine).to_bytes())
+        data[108:112] = bytes(4)  # vox_offset
+        file.write_bytes(gzip.compress(bytes(data)))
     elif what == "flat affine":
         image = nib.Nifti1Image(head, affine)
         image.header.set_sform(np.diag([16.0, 0, 16, 1]), code=1)
@@ -304,6 +313,8 @@ def _faulty(file: Path, what: str) -> None:
         ("complex", "voxels of type complex64, expected numbers"),
         ("no orientation", r"no orientation \(qform and sform codes are 0\)"),
         ("flat affine", "an affine that is of no use"),
+        ("two ways", "qform and sform say LAS and RAS, expected one orientation"),
+        ("voxels in the header", "voxels from byte 0 on, within the header"),
     ],
 )
 def test_a_faulty_volume_is_named_in_one_line(site, what, words):
@@ -435,6 +446,7 @@ def test_participants_without_a_volume_and_volumes_of_nobody(site):
         ("participant_id,sex\nsub-01,F\n\n1.0,M\n1,M\n", "line 5: sub-1 again, first in .*line 4"),
         ("participant_id,sex\nsub-01,F\n?,M\n", r"line 3: participant_id is '\?', expected sub-"),
         ("participant_id,sex\nsub-01,F\nn/a,M\n", "line 3: participant_id is '', expected sub-"),
+        ("participant_id,Split\nsub-01,test\n", "column 'Split': rename it to 'split'"),
         ("participant_id,sex\nsub-01,F,2\n", "line 2: 3 cells, expected 2"),
         ("participant_id,sex\nsub-01\n", "line 2: 1 cells, expected 2"),
         ("participant_id,patient\nsub-01,1\n", "column 'patient': the name means something else"),

@@ -213,6 +213,12 @@ UNFIT = {
     "empty": ({}, "holds no weights by name"),
     "numbers": ({0: torch.rand(2)}, "holds no weights by name"),
     "texts": ({"a": "b"}, "holds no weights by name"),
+    "nested": ({"a": {"b": torch.rand(2)}}, "holds no weights by name .at 'a' dict"),
+    "whole numbers": (
+        {name: tensor.int() for name, tensor in build_classifier("small_cnn").state_dict().items()},
+        r"has torch\.int32, expected torch\.float32",
+    ),
+    "more than tensors": (pd.Series([1]), "more than tensors, or none: it begins with b'PK"),
     "list": ([torch.rand(2)], "holds a list, expected a state dict"),
     "tensor": (torch.rand(2), "holds a Tensor, expected a state dict"),
     "sparse": ({"a": torch.eye(2).to_sparse()}, "(holds no weights|not a file)"),

@@ -11,6 +11,7 @@ from test_table import _rows, _write
 
 from xbl_kit.cli import main
 from xbl_kit.data import DataError, list_images, open_dataset
+from xbl_kit.data.check import check
 from xbl_kit.data.options import fitted
 
 
@@ -69,6 +70,8 @@ REFUSED = [
     ("percentiles", "a,b", "percentiles='a,b': expected numbers, as 1,99"),
     ("slices", "2.5", "slices='2.5': expected a whole number"),
     ("slices", 2.5, "slices=2.5: expected a whole number"),
+    ("slices", True, "slices=True: expected a whole number"),
+    ("strength", False, "strength=False: expected a number"),
     ("slices", None, "slices=None: expected a whole number"),
     ("slices", "1,2", "slices='1,2': expected a whole number"),
     ("strength", "much", "strength='much': expected a number"),
@@ -105,6 +108,7 @@ BY_COMMAND = [
     ("mri", "slices=few", "slices='few': expected a whole number"),
     ("mri", "percentiles=1", r"percentiles=\(1,\): expected two, the lower first"),
     ("mri", "ages=60,50", r"ages=\(60, 50\): expected two, the lower first"),
+    ("mri", "ages=", r"ages=\(\): expected two"),
     ("table", "bins=four", "bins='four': expected none or a whole number"),
     ("table", "bins=1", "bins=1: expected 2 to 10"),
     ("table", "columns=label", "columns 'label': expected OURS=THEIRS"),
@@ -159,6 +163,15 @@ def test_numbers_are_binned_on_request(tmp_path):
     missing = [row | ({"age": ""} if i < 5 else {}) for i, row in enumerate(_aged())]
     found = list_images("table", _write(tmp_path, missing), confounders=["age"], bins=2)
     assert (found.rows["age"] == "").sum() == 5 and found.rows["age"].nunique() == 3
+
+
+@pytest.mark.parametrize("wrong", ["999", "-1", "inf"])
+def test_groups_hide_no_age_that_cannot_be(tmp_path, wrong):
+    rows = [row | ({"age": wrong} if i == 5 else {}) for i, row in enumerate(_aged())]
+    root = _write(tmp_path, rows)
+    assert f"line 7: age is '{wrong}', expected years" in str(
+        check(list_images("table", root, bins=4))[0]
+    )
 
 
 @pytest.mark.parametrize(

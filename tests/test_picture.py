@@ -9,7 +9,7 @@ from contextlib import suppress
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image
+from PIL import ExifTags, Image
 
 from xbl_kit.data import DataError, faults
 from xbl_kit.data.faults import TooLong, reading, time_limit
@@ -99,6 +99,15 @@ def test_eight_bits_and_fewer_are_read(tmp_path, kind, colours):
     options = {"lossless": True} if kind == "WEBP" else {}
     Image.fromarray(pixels).save(tmp_path / "a.img", kind, **options)
     assert np.array_equal(np.asarray(read_picture(tmp_path / "a.img")), GREY // 16)
+
+
+@pytest.mark.parametrize("turn", [0, 1, 9])
+def test_an_orientation_that_is_none_turns_nothing(tmp_path, turn):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = turn
+    grey = (GREY // 16).astype(np.uint8)
+    Image.fromarray(grey).save(tmp_path / "a.png", exif=exif)
+    assert np.array_equal(np.asarray(read_picture(tmp_path / "a.png")), grey)
 
 
 def test_few_grey_levels_are_spread(tmp_path):

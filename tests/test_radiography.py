@@ -1,6 +1,7 @@
 """The COVID-19 Radiography Database as downloaded: what is read, and what is refused."""
 
 import csv
+import re
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -211,6 +212,9 @@ def _moved(to):
             (root / "COVID.metadata.csv").read_text().replace("FILE NAME,", "FILE NAME ,")
         ),
         lambda root: (root / "COVID.metadata.csv").write_text(
+            re.sub("(COVID-[0-9]+)", r"\1.PNG", (root / "COVID.metadata.csv").read_text())
+        ),
+        lambda root: (root / "COVID.metadata.csv").write_text(
             "sep=;\n" + (root / "COVID.metadata.csv").read_text().replace(",", ";")
         ),
     ],
@@ -222,6 +226,15 @@ def test_folders_and_files_under_other_names(tmp_path, change):
     for column in ("label", "site"):
         assert moved[column].tolist() == whole[column].tolist()
     assert all(Path(path).is_file() for path in moved["image"])
+
+
+def test_metadata_of_other_images_are_told(tmp_path):
+    file = write_radiography(tmp_path) / "Normal.metadata.csv"
+    file.write_text(file.read_text().replace("-", "_x_"))
+    with pytest.warns(
+        UserWarning, match="metadata of Normal: no FILE NAME is an image of .*such as"
+    ):
+        list_images("radiography", tmp_path)
 
 
 @pytest.mark.parametrize("url", ["http://[broken", "http://[::1", "https://a]b/"])

@@ -15,7 +15,13 @@ from xbl_kit.data.spelling import blanked, key, missing, one_spelling, warn_of_z
 from xbl_kit.run import check_data
 
 ALIKE = [
-    ("12", "12.0", "12.", "12.000"),
+    ("12", "12.0", "12.", "12.000", "+12", "12,0", "12,00", "1.2e1", "\uff11\uff12", "'12"),
+    ("1e3", "1000", "1.0E+03"),
+    (".5", "0.5", "+.5"),
+    ("2020-01-05", "2020/01/05", "2020.01.05", "2020-01-05 00:00:00"),
+    ("\u0130yi", "iyi", "\u0131y\u0131"),
+    ("ill", "ill\x07", "ill\ufe0f", "i\u034fll", "ill\u3164"),
+    ("Crohn's", "crohn\u2019s"),
     ("p12", "P12.0", "p 12", "p_12", "p-12", "P__12", "_p12_"),
     ("-1", "-1.0", "\u22121"),
     (
@@ -49,6 +55,9 @@ APART = [
     "0.05",
     "0.5",
     "A/B",
+    "1,234",
+    "0.50",
+    "1e999999",
 ]
 NOTHING = """NA na N/A n/a #N/A n.a. NaN -nan None null NULL <NA> (null) nil unknown Unknown unk .
     - -- ? ??? * _ \u2013 missing NaT #REF! #DIV/0! \\N undefined""".split()
@@ -62,6 +71,15 @@ NOTHING += [
     "not known",
     "no data",
     "N/A ",
+    "n / a",
+    "N\\A",
+    "#N/A N/A",
+    "-1.#IND",
+    "'--",
+    "/",
+    "Unk.",
+    "NA;",
+    "k.A.",
 ]
 SOMETHING = [
     "0",
@@ -101,6 +119,8 @@ def test_words_that_say_something(word):
 
 
 def test_minus_beside_plus_is_a_value():
+    for plus, minus in (("\uff0b", "-"), ("+", "\u2212"), ("(+)", "(-)")):
+        assert missing([plus, minus]) == set()
     assert missing(["+", "-", "?"]) == {"?"} and missing(["-", "?"]) == {"-", "?"}
 
 
@@ -138,7 +158,8 @@ def test_the_first_spelling_is_taken_and_the_others_told():
 
 
 @pytest.mark.parametrize(
-    ("one", "two"), [("7", "007"), ("p7", "P07"), ("sub-1", "sub-001"), ("0", "00")]
+    ("one", "two"),
+    [("7", "007"), ("p7", "P07"), ("sub-1", "sub-001"), ("0", "00"), ("0.5", "0.50")],
 )
 def test_leading_zeros_are_told_and_not_merged(one, two):
     words = (
@@ -201,6 +222,29 @@ def test_a_label_or_level_in_two_spellings_is_refused(tmp_path, column, target, 
     with pytest.raises(DataError, match=words.replace("\\u", ".u")) as error:
         open_dataset("table", root, size=8, target=target, confounders=["ward"][target == "ward" :])
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("two", "said"),
+    [
+        (("Female", "F", "M"), "'F', in 3 other rows 'Female'"),
+        (("True", "1", "0"), "'1', in 3 other rows 'True'"),
+        (("yes", "True", "no"), "'True', in 3 other rows 'yes'"),
+        (("\xd6d", "O\u0308d", "x"), r"'O\\u0308d', in 3 other rows '\\xd6d'"),
+    ],
+)
+def test_words_that_stand_for_one_another_and_what_looks_alike(tmp_path, two, said):
+    rows = [row | {"sex": two[2 * (i > 3)]} for i, row in enumerate(_rows())]
+    rows[2]["sex"] = two[1]
+    with pytest.raises(DataError, match=f"line 4: sex is {said}"):
+        open_dataset("table", _write(tmp_path, rows), size=8)
+
+
+@pytest.mark.parametrize("name", ["Patient", "patient\u200b", "PATIENT", "Split", "Counter"])
+def test_a_column_that_is_nearly_one_of_the_kits_is_not_passed_over(tmp_path, name):
+    rows = [row | {name: "1"} for row in _rows()]
+    with pytest.raises(DataError, match=r"metadata\.csv: column .*: rename it to '[a-z]+', or"):
+        list_images("table", _write(tmp_path, rows))
 
 
 def test_other_spellings_of_the_labels_named_are_not_dropped_unseen(tmp_path):

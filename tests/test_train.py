@@ -173,6 +173,32 @@ def test_two_processes_train_one_model(tmp_path, method):
     assert said.keys() == {"0", "1"} and said["0"] == said["1"]
 
 
+WITHOUT_A_WORD = {
+    "keep": "Schedule(epochs=1, keep='worst')",
+    "precision": "Schedule(epochs=1, precision='fp16')",
+    "epochs=0": "Schedule(epochs=0)",
+    "2 rows to train on, 0 to validate": "fit(None, None, n, n[:0], epochs=1)",
+    "target 'truth'": "predict(None, None, n, target='truth')",
+    "logits are": "Erm(Classifier(same, same, same))(b)",
+}
+
+
+def test_wrong_settings_are_named(tmp_path):
+    # in a process of its own: the tests' type checker would be there first
+    script = ["import torch", "from xbl_kit.batch import Batch", "from xbl_kit.methods import Erm"]
+    script += ["from xbl_kit.models import Classifier", "from xbl_kit.schedule import Schedule"]
+    script += ["from xbl_kit.metrics import region_share", "from xbl_kit.train import fit, predict"]
+    script += ["n, same = torch.arange(2), torch.nn.Identity()"]
+    script += ["b = Batch(torch.rand(2, 1, 4, 4), n, {}, {}, n, n)"]
+    for code in WITHOUT_A_WORD.values():
+        script += ["try:", f"    {code}", "except ValueError as error:", "    print(error)"]
+    script += ["print(region_share(torch.ones(1, 2, 2), torch.full((1, 2, 2), 255)))"]
+    done = subprocess.run([sys.executable, "-c", "\n".join(script)], capture_output=True, text=True)
+    *said, share = done.stdout.splitlines()
+    assert len(said) == len(WITHOUT_A_WORD), done.stderr
+    assert all(map(str.startswith, said, WITHOUT_A_WORD)) and share == "tensor([1.])"
+
+
 class NaNAt(Erm):
     """Its loss is NaN in one batch."""
 

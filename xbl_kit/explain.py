@@ -31,7 +31,7 @@ def grad_cam(
     Raises RuntimeError where `logits` do not depend on `features`, ValueError for features that
     are no maps or targets that are no column of the logits.
     """
-    _require_maps(features, logits, target)
+    require_maps(features, logits, target)
     if not (features.requires_grad and logits.requires_grad):
         raise RuntimeError(
             "grad_cam needs features that require grad and logits computed from them under "
@@ -45,13 +45,16 @@ def grad_cam(
     return cam if create_graph else cam.detach()
 
 
-def _require_maps(features: Tensor, logits: Tensor, target: Tensor) -> None:
+def require_maps(features: Tensor, logits: Tensor, target: Tensor) -> None:
     """Raise ValueError, with a way out, where Grad-CAM has no maps or no logit to explain."""
     if features.ndim != 4:
         raise ValueError(
             f"features are {tuple(features.shape)}, expected (b, c, h, w); of a ViT let the body "
             "give tokens[:, 1:].mT.unflatten(2, (h, w)), and the head work on that"
         )
+    if logits.ndim != 2:
+        what = "of a single logit z give torch.stack([-z, z], dim=1), of tokens their mean"
+        raise ValueError(f"logits are {tuple(logits.shape)}, expected (b, k); {what}")
     k = logits.shape[1]
     known = target.tolist() if target.device.type == "cpu" else ()  # others would be waited for
     if wrong := [each for each in known if not 0 <= each < k]:

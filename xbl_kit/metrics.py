@@ -103,13 +103,13 @@ def activation_precision(
         some = widened(some)  # quantile takes no half precision
         threshold = some.flatten(1).quantile(1 - tau, dim=1)
         strongest = some >= threshold[:, None, None]
-        shares.append((strongest & mask).sum(dim=(1, 2)) / strongest.sum(dim=(1, 2)))
+        shares.append((strongest & (mask != 0)).sum(dim=(1, 2)) / strongest.sum(dim=(1, 2)))
     return torch.cat(shares).double().mean().item()
 
 
 def activation_precision_chance(masks: Bool[Tensor, "n h w"]) -> float:
     """What a map of random values scores on average: the mean share of the image in the mask."""
-    return masks.double().mean().item()
+    return (masks != 0).double().mean().item()
 
 
 def region_share(cams: Float[Tensor, "n h w"], masks: Bool[Tensor, "n p q"]) -> Float[Tensor, " n"]:
@@ -119,7 +119,7 @@ def region_share(cams: Float[Tensor, "n h w"], masks: Bool[Tensor, "n p q"]) -> 
     """
     require_one_size(cams, masks)
     cams = widened(cams)
-    return (cams * masks).sum(dim=(1, 2)) / cams.sum(dim=(1, 2))
+    return (cams * (masks != 0)).sum(dim=(1, 2)) / cams.sum(dim=(1, 2))
 
 
 def probe(

@@ -31,6 +31,14 @@ class Schedule:
     device: str = "auto"
     precision: Literal["no", "bf16"] = "no"
 
+    def __post_init__(self):
+        for name, known in (("keep", ("best", "last")), ("precision", ("no", "bf16"))):
+            if (value := getattr(self, name)) not in known:
+                raise ValueError(f"{name}={value!r}: expected {' or '.join(known)}")
+        if min(self.epochs, self.batch_size) < 1:
+            what = f"epochs={self.epochs}, batch_size={self.batch_size}"
+            raise ValueError(f"{what}: expected 1 or more")
+
     def rate(self, step: int, steps: int) -> float:
         """The learning rate at a step, as a share of `lr`, with `steps` an epoch."""
         epoch, step = divmod(step, steps)

@@ -53,6 +53,10 @@ def fit(
     Raises NotFiniteError where a loss is NaN or infinite; `method` then has its best weights so
     far, or those of the epoch's beginning, and `state` holds the last whole epoch.
     """
+    if not (len(rows) and len(val_rows)):
+        raise ValueError(
+            f"{len(rows)} rows to train on, {len(val_rows)} to validate: expected some"
+        )
     schedule = dataclasses.replace(schedule, **plan) if schedule else Schedule(**plan)
     with modes_kept(method), _accelerate_kept(method):
         loop = _Loop(method, schedule, steps=len(schedule.batches(rows, 0)))
@@ -218,6 +222,7 @@ def predict(
 
     Raises RuntimeError for a model that was built under torch.inference_mode.
     """
+    one_of("target", target, ("predicted", "label"))
     model = getattr(model, "module", model)  # of a DataParallel, the model itself
     if any(parameter.is_inference() for parameter in model.parameters()):
         what = "no map can be had of a model built under torch.inference_mode(): build it outside"

@@ -28,18 +28,23 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         raise FileNotFoundError(f"{path}: no such weights file")
     try:
         with path.open("rb") as file:
-            is_safe = file.read(9)[8:] == b"{"  # a length, and JSON
+            start = file.read(9)
+        is_safe = start[8:] == b"{"  # a length, and JSON
         state = load_file(path) if is_safe else torch.load(path, "cpu", weights_only=True)
     except Exception as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
+        if "weights" in reason.lower():  # advice to run what is in the file
+            reason = f"it holds more than tensors, or none: it begins with {start!r}"
         raise ValueError(f"{path}: not a file of weights that torch can read ({reason})") from error
     for name in WRAPPED:
         if isinstance(state, dict) and isinstance(state.get(name), dict):
             state = state[name]
     if not isinstance(state, dict):
         raise ValueError(f"{path}: holds a {type(state).__name__}, expected a state dict")
-    if not (state and all(isinstance(n, str) and _is_dense(t) for n, t in state.items())):
-        raise ValueError(f"{path}: holds no weights by name, expected a state dict of tensors")
+    no = [n for n, t in state.items() if not (isinstance(n, str) and _is_dense(t))]
+    if no or not state:
+        found = f"at {no[0]!r} {type(state[no[0]]).__name__}" if no else "nothing"
+        raise ValueError(f"{path}: holds no weights by name ({found}), expected tensors alone")
     for name, tensor in state.items():
         if tensor.is_floating_point() and not tensor.float().isfinite().all():
             raise ValueError(f"{path}: {name!r} holds NaN or an infinite number")
@@ -70,5 +75,8 @@ def fill(
             continue
         if given != ours:
             raise ValueError(f"{where}, at {name!r}: has {given}, expected {ours}")
+        kind = wanted[name][1].dtype
+        if kind.is_floating_point and not state[name].is_floating_point():
+            raise ValueError(f"{where}, at {name!r}: has {state[name].dtype}, expected {kind}")
         found[wanted[name][0]] = state[name]
     model.load_state_dict(found, strict=False)

@@ -17,7 +17,7 @@ from scipy.fft import dctn
 from xbl_kit.data.cache import Planes, conflict, decode, in_parallel, likeness, picture_faults
 from xbl_kit.data.faults import Fault
 from xbl_kit.data.manifest import OLDEST, Manifest
-from xbl_kit.data.spelling import key, missing, plain
+from xbl_kit.data.spelling import SAME, key, missing, plain
 
 ALLOWED = {"split": ("train", "val", "test"), "counter": ("0", "1")}
 OF_A_PATIENT = ("split", "sex", "gender")  # columns with one value a patient
@@ -112,13 +112,16 @@ def _spellings(manifest: Manifest) -> Iterator[tuple[int, str]]:
         values = manifest.rows[column]
         counts = Counter(values[~values.isin(missing(values))])
         rank = {value: (plain(value) == value.casefold(), n) for value, n in counts.items()}
-        usual = {key(value): value for value in sorted(reversed(rank), key=rank.get)}
-        for wrong in [value for value in counts if usual[key(value)] != value]:
-            right = usual[key(wrong)]
+        same = {value: SAME.get(key(value), key(value)) for value in rank}
+        usual = {same[value]: value for value in sorted(reversed(rank), key=rank.get)}
+        for wrong in [value for value in counts if usual[same[value]] != value]:
+            right = usual[same[wrong]]
+            unseen = plain(wrong) == plain(right) and wrong.casefold() != right.casefold()
+            show = ascii if unseen else repr
             line = manifest.other(int((values == right).argmax()), beside=0)
-            where = f"in {counts[right]} other rows {right!r} (first in {line})"
+            where = f"in {counts[right]} other rows {show(right)} (first in {line})"
             yield from (
-                (row, f"{column} is {wrong!r}, {where}: write them alike")
+                (row, f"{column} is {show(wrong)}, {where}: write them alike")
                 for row in np.flatnonzero(values == wrong).tolist()
             )
 

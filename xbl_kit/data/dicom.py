@@ -68,6 +68,9 @@ def read_dicom(path: Path) -> Image.Image:
         data = _dataset(path)
         refuse(path, _unusable(data))
         pixels, size = data.pixel_array, _square(data)
+        if (found := pixels.shape[:2]) != (data.Rows, data.Columns):  # more frames than are told
+            what = f"pixels of {found[0]} frames, expected one; save the one you want by itself"
+            refuse(path, what)
         if data.PhotometricInterpretation != "RGB":
             pixels = _grey(pixels, data)
     return Image.fromarray(pixels).convert("L").resize(size, Image.Resampling.BILINEAR)
@@ -186,8 +189,8 @@ def _shown(
     """What becomes of stored values in a picture that has the values `kept`."""
     shown = values = _rescaled(stored, data)
     if tables := data.get("VOILUTSequence"):
+        ends = 0, 2 ** _entries_widened(tables[0]) - 1
         shown = apply_voi(np.rint(values).astype(np.int64), data)
-        ends = 0, 2 ** tables[0].LUTDescriptor[2] - 1
     elif window := _windowed(values, data):
         shown, *ends = window
     elif (bits := data.BitsStored) <= 8:
@@ -205,11 +208,19 @@ def _shown(
 def _rescaled(stored: Num[np.ndarray, "*n"], data: Dataset) -> Num[np.ndarray, "*n"]:
     """Values after the modality LUT, or the slope and intercept, 1 and 0 where one is missing."""
     if "ModalityLUTSequence" in data:
+        _entries_widened(data.ModalityLUTSequence[0])
         return apply_modality_lut(stored, data)
     slope, intercept = (_numbers(data, name)[:1] for name in RESCALE)
     if not (slope.size or intercept.size):
         return stored
     return stored * np.append(slope, 1)[0] + np.append(intercept, 0)[0]
+
+
+def _entries_widened(table: Dataset) -> int:
+    """The bits of a table's entries; of 8 they become 16, in which pydicom then counts entries."""
+    *start, bits = table.LUTDescriptor
+    table.LUTDescriptor = [*start, 16 if bits == 8 else bits]
+    return bits
 
 
 def _windowed(

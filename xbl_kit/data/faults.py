@@ -9,6 +9,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from xbl_kit.data.spelling import plain
+
 SHOWN = 8  # names in one message
 ALIKE = 4  # faults of one kind are told in one line
 PLACE = re.compile(r"\S*/.*?(?=: |; |$)|\d+|'[^']*'(?= in line)")  # of a file, a line, a patient
@@ -88,9 +90,9 @@ def some(names: Iterable[str], *, meant: str, advice: str = MEANT) -> str:
     """The first few names, with commas, how many there are, and `advice` on one like `meant`."""
     names = list(names)
     more = f", ... ({len(names)} in all)" if len(names) > SHOWN else ""
-    plain = {name.strip().casefold(): name for name in names}
-    for near in get_close_matches(meant.strip().casefold(), plain, n=1, cutoff=0.75):
-        more += f"; {advice.format(near=plain[near])}"
+    seen = {plain(name): name for name in names}
+    for near in get_close_matches(plain(meant), seen, n=1, cutoff=0.75):
+        more += f"; {advice.format(near=seen[near])}"
     return ", ".join(names[:SHOWN]) + more
 
 

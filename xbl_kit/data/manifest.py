@@ -125,7 +125,10 @@ def _settled(manifest: Manifest, target: str, bins: int | None) -> pd.DataFrame:
     rows = blanked(rows, free, manifest.roots[0])
     for column in free if bins else ():
         number = pd.to_numeric(rows[column], errors="coerce")
-        if number.nunique() > MOST_LEVELS and (number.notna() == (rows[column] != "")).all():
+        fits = np.isfinite(number) == (rows[column] != "")
+        if column.casefold() == "age":  # else it is a fault, which groups would hide
+            fits &= number.isna() | number.between(0, OLDEST)
+        if number.nunique() > MOST_LEVELS and fits.all():
             rows[column] = binned(number, bins)
     return rows
 

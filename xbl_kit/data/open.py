@@ -90,6 +90,8 @@ def read_manifest(manifest: Manifest, *, size: int = 224, skip_faulty: bool = Fa
     With `skip_faulty` rows with a fault are left out, and a warning counts them.
     Raises DataError naming the first fault and how many there are.
     """
+    if size < 1:
+        raise ValueError(f"size={size}: expected 1 or more")
     faults = row_faults(manifest) + file_faults(manifest)
     refuse_all([] if skip_faulty else faults)
     kept, planes = decoded(manifest.without(faults), size, skip_faulty=skip_faulty)

@@ -50,6 +50,8 @@ def _as(value: Any, kind: Any) -> Any:
         return None
     if kind is bool:
         return TRUTH[str(value).strip().lower()]
+    if isinstance(value, bool) and kind in (int, float):
+        raise TypeError
     if kind is int:
         return int(value) if text else operator.index(value)
     if kind is float:

@@ -122,7 +122,7 @@ def _unusable(picture: Image.Image, path: Path) -> str | None:
         return what
     if getattr(picture, "n_frames", 1) > 1:
         return f"{picture.n_frames} pictures in one file, expected one; save each by itself"
-    if (turn := picture.getexif().get(ExifTags.Base.Orientation, 1)) != 1:
+    if (turn := picture.getexif().get(ExifTags.Base.Orientation)) in range(2, 9):
         out = "save it after PIL.ImageOps.exif_transpose"
         return f"stored turned or mirrored (EXIF orientation {turn}), expected upright; {out}"
     if picture.has_transparency_data and picture.convert("RGBA").getextrema()[3][0] < 255:

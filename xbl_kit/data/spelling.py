@@ -4,27 +4,38 @@ import re
 import unicodedata
 import warnings
 from collections.abc import Iterable
+from decimal import Decimal
 
 import pandas as pd
 
-NOTHING = re.compile(r"[-.?*_\s]*")  # of nothing but such marks
+NOTHING = re.compile(r"[-.?*_/\\\s]*")  # of nothing but such marks
 SHOWN = 4  # columns in one message
 MISSING = frozenset(
     "na|n/a|n.a|n.a.|#n/a|nan|nat|none|null|nil|unknown|unk|missing|undefined|unspecified|no data|"
     "not available|not applicable|not known|not recorded|not reported|not specified|\\n|"
+    "not provided|not collected|not assessed|not done|n.d|tbd|blank|no info|missing data|"
+    "n\\a|n / a|#n/a n/a|1.#qnan|1.#ind|unbekannt|k.a|nicht bekannt|inconnu|desconocido|#nv|#null|"
     "#null!|#value!|#ref!|#name?|#num!|#div/0!".split("|")
 )
-DASHES = re.compile("[\u2010-\u2015\u2212]")
+# Seen no more than what Unicode calls format: controls, fillers, choices of a variant.
+UNSEEN = re.compile("[\0-\x08\x0e-\x1b\x7f\u034f\u115f\u1160\u3164\ufe00-\ufe0f\uffa0]")
+ALIKE = dict.fromkeys([*range(0x2010, 0x2016), 0x2212], "-")  # by key, for `str.translate`
+ALIKE |= dict.fromkeys(map(ord, "\u2018\u2019\u201b\u02bc`\xb4"), "'") | {0x131: "i", 0x307: None}
 BETWEEN_DIGITS = re.compile(r"(?<=\d)[\s_-]+(?=\d)")
 BETWEEN_WORDS = re.compile(r"(?<=[^\W_])[\s_-]+(?=[^\W\d_])|(?<=[^\W\d_])[\s_-]+(?=\d)|\s")
-WHOLE = re.compile(r"([^.]*\d)\.0*")  # 12.0, and p12.0, but not 1.2.0
-ZEROS = re.compile(r"(?<![\d.])0+(?=\d)")  # those that lead a number
+WHOLE = re.compile(r"([^.]*\d)\.0*|([^.,]*\d),0{1,2}")  # 12.0, 12,0 and p12.0, but not 1.2.0
+NUMBER = re.compile(r"[+-]?(0|[1-9]\d*)?(\.?\d+)(e\+?\d\d?)?")  # +5, .5 and 1e3
+LED = re.compile(r"[+-]?0\d.*")  # 007 is a name
+SAME = {"female": "f", "male": "m"}  # of labels and factors
+SAME |= dict.fromkeys(("true", "yes", "y"), "1") | dict.fromkeys(("false", "no", "n"), "0")
+DATE = re.compile(r"(?<!\d)(\d{4})[-/.](\d\d?)[-/.](\d\d?)(?!\d)(?:[ t]00:00(?::00)?)?")
+ZEROS = re.compile(r"(?<![\d.])0+(?=\d)|(\.\d*[1-9])0+(?!\d)")  # that lead a number, or end it
 
 
 def plain(value: str) -> str:
     """A value as it is seen: without zero-width characters, compatible forms as one (NFKC)."""
-    shown = "".join(mark for mark in value if unicodedata.category(mark) != "Cf")
-    return DASHES.sub("-", unicodedata.normalize("NFKC", shown).casefold()).strip()
+    shown = "".join(mark for mark in UNSEEN.sub("", value) if unicodedata.category(mark) != "Cf")
+    return unicodedata.normalize("NFKC", shown).casefold().translate(ALIKE).strip()
 
 
 def key(value: str) -> str:
@@ -32,12 +43,14 @@ def key(value: str) -> str:
 
     Letter case, what `plain` takes away, and blanks, hyphens and underscores between words do not
     count; between digits they are one mark, so that 1-5 is not 15. Whole numbers are integers:
-    12.0 is 12. Leading zeros stay: 007 may be another patient than 7.
+    12.0, 12,0 and +12 are 12, and 1e3 is 1000. Leading zeros stay: 007 may be another patient.
     """
-    text = BETWEEN_DIGITS.sub("-", plain(value).strip("_"))
+    text = BETWEEN_DIGITS.sub("-", DATE.sub(r"\1-\2-\3", plain(value).strip("_'\"")))
     text = BETWEEN_WORDS.sub("", text)
+    if NUMBER.fullmatch(text) and not LED.fullmatch(text):
+        text = f"{Decimal(text):f}"
     whole = WHOLE.fullmatch(text)
-    return whole[1] if whole else text
+    return whole[1] or whole[2] if whole else text
 
 
 def missing(values: Iterable[str]) -> set[str]:
@@ -45,10 +58,10 @@ def missing(values: Iterable[str]) -> set[str]:
 
     "-" is one of them, unless "+" is there too.
     """
-    every = set(values)
-    texts = {value: re.sub(r"[\s_-]+", " ", plain(value).strip("<>()[]{}'\"")) for value in every}
-    found = {v for v in every if NOTHING.fullmatch(plain(v)) or texts[v].strip() in MISSING}
-    return found - {"-"} if "+" in every else found
+    bare = {value: plain(value).strip("<>()[]{}'\"") for value in values}
+    texts = {value: re.sub(r"[\s_-]+", " ", text).strip(" .;") for value, text in bare.items()}
+    found = {v for v in bare if NOTHING.fullmatch(bare[v]) or texts[v] in MISSING}
+    return {v for v in found if bare[v] != "-"} if "+" in bare.values() else found
 
 
 def blanked(rows: pd.DataFrame, columns: Iterable[str], where: object) -> pd.DataFrame:
@@ -78,9 +91,9 @@ def one_spelling(column: pd.Series) -> pd.Series:
 
 
 def warn_of_zeros(column: pd.Series) -> None:
-    """Warn where values differ in leading zeros alone: 007 and 7 are two, and may be one."""
+    """Warn where values differ in zeros alone: 007 and 7, or 0.50 and 0.5, may be one."""
     first: dict[str, str] = {}
-    pairs = [(first.setdefault(ZEROS.sub("", key(v)), v), v) for v in column.unique()]
+    pairs = [(first.setdefault(ZEROS.sub(r"\1", key(v)), v), v) for v in column.unique()]
     if apart := [pair for pair in pairs if key(pair[0]) != key(pair[1])]:
         one, two = apart[0]
         where = column.index[column == two][0]

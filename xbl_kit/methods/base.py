@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from xbl_kit.batch import Batch, Box, Prediction
 from xbl_kit.data import Dataset
 from xbl_kit.exemplar import Exemplar
+from xbl_kit.explain import require_maps
 from xbl_kit.models import Classifier
 
 NOTHING = torch.zeros(0, dtype=torch.int64)  # no rows
@@ -120,5 +121,6 @@ class Method(nn.Module):
             batch = batch._replace(image=batch.image.detach().requires_grad_(), stem=None)
         features = self.model.encode(batch.image, batch.stem)
         parts, (logits, *others) = self.model.tasks(features)
+        require_maps(features, logits, batch.label)
         named = dict(zip(self.model.factors, others, strict=True))
         return Seen(batch, features, logits, parts, named, self.step)

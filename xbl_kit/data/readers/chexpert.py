@@ -1,5 +1,6 @@
 """CheXpert (Irvin et al. 2019): chest radiographs with 14 findings read from their reports."""
 
+import re
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -51,6 +52,8 @@ def list_chexpert(
 
     Raises ValueError for an option that is unknown, DataError for a table that is not CheXpert's.
     """
+    if not re.fullmatch(r"[\w. -]+", file := file.removesuffix(".csv")):
+        raise ValueError(f"file={file!r}: expected the name of a table, such as train")
     one_of("finding", finding, (*FINDINGS, None))
     one_of("uncertain", uncertain, UNCERTAIN)
     one_of("unmentioned", unmentioned, UNMENTIONED)

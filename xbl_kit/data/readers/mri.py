@@ -46,7 +46,7 @@ def list_mri(
         raise ValueError(f"root={root!r}: expected one folder or more")
     found = [_rows_of_site(name, folder, len(sites) > 1) for name, folder in sites.items()]
     rows = pd.concat(found).fillna("")
-    if ages:
+    if ages is not None:
         rising("ages", ages)
         refuse(root, None if "age" in rows else "no column 'age' to make groups of")
         rows["age_group"] = _age_groups(rows["age"], *ages)
@@ -116,7 +116,9 @@ def _participants(file: Path) -> pd.DataFrame:
     people = people.replace("n/a", "")  # as BIDS has it; what others write, `select` finds
     if "sex" in people:
         people["sex"] = people["sex"].map(lambda sex: SEXES.get(sex.casefold(), sex))
-    people["patient"] = "sub-" + people.pop("participant_id").str.removeprefix("sub-")
+    people["patient"] = "sub-" + people.pop("participant_id").str.replace(
+        r"(?i)^sub-", "", regex=True
+    )
     faults, first = [], {}
     for where, subject in people["patient"].items():
         if missing([label := subject.removeprefix("sub-")]):

@@ -47,13 +47,20 @@ def _rows_of_class(folder: Path, label: str) -> pd.DataFrame:
     """A row for each image of a class, by its place; `site` is "" where it is not known."""
     images, masks = (folders(folder)[part] for part in PARTS)
     names, metadata = _names(images), _metadata(folder.parent, label)
-    stem = metadata["FILE NAME"].map(lambda name: key(name.strip().removesuffix(".png")))
+    stem = metadata["FILE NAME"].map(lambda name: key(re.sub(r"(?i)\.png$", "", name)))
     site = dict(zip(stem, metadata["URL"].map(_site), strict=True))  # there NORMAL-1, Normal-1 here
+    stems = [key(Path(name).stem) for name in names]
+    if site and not site.keys() & {*stems}:
+        named = metadata["FILE NAME"].iloc[0]
+        what = f"no FILE NAME is an image of {images}, such as {named!r}, so no 'site' is known"
+        warnings.warn(
+            f"{folder.parent}, metadata of {label}: {what}; write them alike", stacklevel=2
+        )
     columns = {
         "image": [str(images / name) for name in names],
         "mask": [str(masks / name) for name in names],
         "label": label,
-        "site": [site.get(key(Path(name).stem), "") for name in names],
+        "site": [site.get(stem, "") for stem in stems],
     }
     return pd.DataFrame(columns, [f"{folder.name}/{images.name}/{name}" for name in names])
 

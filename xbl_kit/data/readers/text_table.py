@@ -9,6 +9,8 @@ from pathlib import Path
 import pandas as pd
 
 from xbl_kit.data.faults import DataError, Fault, refuse, refuse_all, some
+from xbl_kit.data.manifest import RESERVED
+from xbl_kit.data.spelling import key
 
 SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
 NO_TEXT = re.compile(r"[\0\udc80-\udcff]")  # NUL, and bytes that are escaped as surrogates
@@ -71,6 +73,9 @@ def _unusable(names: Sequence[str], needed: Sequence[str], separator: str) -> st
         if name not in names:
             found = some(filter(None, names), meant=name, advice=f"rename {{near!r}} to {name!r}")
             return f"no column {name!r} in its first line, found {found}"
+    for name in names:
+        if (ours := key(name)) in RESERVED and name not in (ours, *needed):
+            return f"column {name!r}: rename it to {ours!r}, or else if no {ours} is meant"
     return None
 
 

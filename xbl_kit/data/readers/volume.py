@@ -15,6 +15,7 @@ SAMPLE = 2**20  # voxels that percentiles are taken from
 EDGE = 0.05  # a slice is of the head if its head has this share of the largest slice's
 HEAD = 140  # mm from the vertex down to the skull's base; below is the neck
 BORDER, SHARE = 0.5, 0.2  # of the border and of all voxels that a background of one value fills
+nib.imageglobals.logger.setLevel("CRITICAL")  # its lines are those of the errors
 WORK = 12  # bytes a voxel that reading takes beside those of the file
 
 
@@ -90,6 +91,15 @@ def _unusable(image: nib.spatialimages.SpatialImage) -> str | None:
         return f"voxels of type {kind}, expected numbers"
     if not (image.header["qform_code"] or image.header["sform_code"]):
         return "no orientation (qform and sform codes are 0): left and right are not known"
+    if image.dataobj.offset < image.header.sizeof_hdr:
+        return f"voxels from byte {image.dataobj.offset} on, within the header; save it anew"
+    forms = image.get_qform(coded=True)[0], image.get_sform(coded=True)[0]  # None without a code
+    if (
+        not any(form is None for form in forms)
+        and (np.prod(forms, axis=0)[:3, :3].sum(axis=0) < 0).any()
+    ):
+        both = " and ".join("".join(nib.aff2axcodes(form)) for form in forms)
+        return f"qform and sform say {both}, expected one orientation; remove the wrong one"
     if not np.isfinite(image.affine).all() or np.linalg.matrix_rank(image.affine) < 4:
         return f"an affine that is of no use: {image.affine[:3].round(3).tolist()}"
     return None
