@@ -582,3 +582,11 @@ def test_an_exemplar_of_other_data_is_refused(again, tmp_path):
     ):
         with pytest.raises(ValueError, match=what):
             reproduce("exbl", **how | {"exemplars": tmp_path / f"{name}.npz"})
+
+
+def test_the_same_data_written_again_are_the_same(again):
+    home, how = again
+    for path in (home / "data").rglob("*"):
+        os.utime(path)
+    before = (home / "run/results.json").read_text()
+    assert reproduce("exbl", **how, out=home / "run", resume=True) == json.loads(before)

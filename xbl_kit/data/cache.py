@@ -35,7 +35,7 @@ def decoded(manifest: Manifest, size: int, *, skip_faulty: bool = False) -> tupl
     Raises DataError for pictures with a fault. With `skip_faulty` their rows are left out, by
     memory where they have been once: only without it are they tried again.
     """
-    path = cache_folder() / "images" / f"{cache_key(manifest, size)}.npy"
+    path = _path(manifest, size)
     record = path.with_suffix(".json")
     shape = (len(manifest) * manifest.frames, manifest.files().shape[1], size, size)
     found = None
@@ -50,6 +50,16 @@ def decoded(manifest: Manifest, size: int, *, skip_faulty: bool = False) -> tupl
         if not skip_faulty:
             raise
         return decoded(manifest.without(error.faults), size, skip_faulty=True)
+
+
+def content_of(manifest: Manifest, size: int, *, skip_faulty: bool = False) -> str:
+    """A hash of the pictures as they are `decoded`, wherever they lie and whenever written."""
+    kept, _ = decoded(manifest, size, skip_faulty=skip_faulty)
+    return load_sealed(_path(kept, size).with_suffix(".json"))["content"]
+
+
+def _path(manifest: Manifest, size: int) -> Path:
+    return cache_folder() / "images" / f"{cache_key(manifest, size)}.npy"
 
 
 def cache_key(manifest: Manifest, size: int) -> str:
@@ -70,9 +80,10 @@ def _decode(manifest: Manifest, size: int, record: Path, file: BinaryIO) -> None
 
     Raises ValueError where a file has changed meanwhile: which of its contents was decoded?
     """
-    lock, start = Lock(), file.tell()
+    lock, start, content = Lock(), file.tell(), [""] * len(manifest)
 
     def take(row: int, images: Planes) -> None:
+        content[row] = digest(images)
         with lock:
             file.seek(start + row * images.nbytes)
             file.write(images)
@@ -81,7 +92,7 @@ def _decode(manifest: Manifest, size: int, record: Path, file: BinaryIO) -> None
     if cache_key(manifest, size) != record.stem:
         what = "a file has changed while it was read; open the data again"
         raise ValueError(f"{manifest.roots[0]}: {what}")
-    write_sealed(record, found)
+    write_sealed(record, found | {"content": digest(*content)})
     refuse_all(picture_faults(manifest, **found))
 
 
@@ -121,7 +132,9 @@ def decode(manifest: Manifest, size: int, take: Callable, *, leave: Collection[i
     return {"hashes": hashes, "unreadable": sorted(faults, key=lambda fault: fault.row)}
 
 
-def picture_faults(manifest: Manifest, *, hashes: list[str], unreadable: list) -> list[Fault]:
+def picture_faults(
+    manifest: Manifest, *, hashes: list[str], unreadable: list, content: str = ""
+) -> list[Fault]:
     """What is wrong by what `decode` has found, or by a record of it.
 
     Of the same picture, byte for byte, in two rows the second is at fault, and in a conflict both.

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from xbl_kit.data.cache import Planes, cache_key, decoded
+from xbl_kit.data.cache import Planes, content_of, decoded
 from xbl_kit.data.check import check, file_faults, row_faults
 from xbl_kit.data.dataset import Dataset
 from xbl_kit.data.faults import DataError, Fault, one_of, refuse_all
@@ -62,13 +62,15 @@ def list_images(kind: str, root: Root, **options) -> Manifest:
 
 
 def data_digest(kind: str, root: Root, **options) -> str:
-    """A hash of all that decides what `open_dataset` gives for data on disk, without opening a
-    picture: what is said of each file, its path, size and time of change."""
-    reading = _take(options, read_manifest)
+    """A hash of what `open_dataset` gives for data on disk; what is cached stays closed."""
+    reading = {"size": 224} | _take(options, read_manifest)
     manifest = list_images(kind, root, **options)
+    if reading.get("skip_faulty"):
+        manifest = manifest.without(row_faults(manifest) + file_faults(manifest))
     rows = manifest.rows.filter([*RESERVED, manifest.target, *manifest.factors])
+    rows = rows.drop(columns=["image", "mask"], errors="ignore")  # which may lie elsewhere now
     how = f"{manifest.region} {reading}"
-    return digest(cache_key(manifest, reading.get("size", 0)), rows.to_csv(index=False), how)
+    return digest(content_of(manifest, **reading), rows.to_csv(index=False), how)
 
 
 def check_data(kind: str, root: Root = None, **options) -> list[Fault]:
