@@ -499,5 +499,5 @@ def test_pixels_that_do_not_end_at_the_highest_bit_are_refused(tmp_path, high):
     data = pydicom.dcmread(write_dicom(tmp_path / "a.dcm", _ramp(), BitsStored=12))
     data.HighBit = high
     data.save_as(tmp_path / "a.dcm")
-    with pytest.raises(DataError, match=f"HighBit is {high}, expected 11 of 12 bits stored"):
+    with pytest.raises(DataError, match=f"HighBit is {high}, expected 11"):
         read_picture(tmp_path / "a.dcm")

@@ -131,6 +131,7 @@ def _read_side(arrays, side: str) -> Explained:
     found = {name: _read(arrays, f"{side}_{name}", *kind) for name, kind in KINDS.items()}
     image, cam = (torch.from_numpy(found[name].astype(np.float32)) for name in ("image", "cam"))
     grey = image.shape[1] == 1 and image.numel() and 0 <= image.min() and image.max() <= 1
-    if not (grey and cam.numel() and cam.min() >= 0):
+    finite = image.isfinite().all() and cam.isfinite().all()  # what is not is told of next
+    if finite and not (grey and cam.numel() and cam.min() >= 0):
         raise ValueError(f"{side}: expected grey images of 0 to 1, and maps of 0 and more")
     return Explained(image, cam, tuple(found["index"].tolist()), tuple(found["label"].tolist()))

@@ -69,8 +69,7 @@ def read_dicom(path: Path) -> Image.Image:
         refuse(path, _unusable(data))
         pixels, size = data.pixel_array, _square(data)
         if (found := pixels.shape[:2]) != (data.Rows, data.Columns):  # more frames than are told
-            what = f"pixels of {found[0]} frames, expected one; save the one you want by itself"
-            refuse(path, what)
+            refuse(path, f"pixels of {found[0]} frames, expected one; save the one you want alone")
         if data.PhotometricInterpretation != "RGB":
             pixels = _grey(pixels, data)
     return Image.fromarray(pixels).convert("L").resize(size, Image.Resampling.BILINEAR)
@@ -120,9 +119,8 @@ def _unusable(data: Dataset) -> str | None:
         return f"photometric interpretation {found}, expected one of {', '.join(PHOTOMETRIC)}"
     if found == "RGB" and data.BitsAllocated != 8:
         return f"colours of {data.BitsAllocated} bits, expected 8"
-    if (high := data.get("HighBit")) is not None and high != data.BitsStored - 1:
-        what = f"HighBit is {high}, expected {data.BitsStored - 1} of {data.BitsStored} bits stored"
-        return f"{what}; shift the pixels down and save it anew"
+    if (high := data.get("HighBit")) not in (None, data.BitsStored - 1):
+        return f"HighBit is {high}, expected {data.BitsStored - 1}; shift the pixels, save it anew"
     return too_large(*_square(data)) or _cannot_decode(data)
 
 

@@ -94,10 +94,8 @@ def _unusable(image: nib.spatialimages.SpatialImage) -> str | None:
     if image.dataobj.offset < image.header.sizeof_hdr:
         return f"voxels from byte {image.dataobj.offset} on, within the header; save it anew"
     forms = image.get_qform(coded=True)[0], image.get_sform(coded=True)[0]  # None without a code
-    if (
-        not any(form is None for form in forms)
-        and (np.prod(forms, axis=0)[:3, :3].sum(axis=0) < 0).any()
-    ):
+    known = all(form is not None for form in forms)
+    if known and (np.prod(forms, axis=0)[:3, :3].sum(axis=0) < 0).any():
         both = " and ".join("".join(nib.aff2axcodes(form)) for form in forms)
         return f"qform and sform say {both}, expected one orientation; remove the wrong one"
     if not np.isfinite(image.affine).all() or np.linalg.matrix_rank(image.affine) < 4:
@@ -114,8 +112,7 @@ def _intensities(
     refuse(path, None if sample.size else "no voxel with a finite value")
     dark, bright, least, most = np.percentile(sample, (2, 98, 0, 100)).tolist()
     refuse(path, f"the same value, {least:g}, everywhere" if least == most else None)
-    if dark == bright:
-        dark, bright = least, most
+    dark, bright = (least, most) if dark == bright else (dark, bright)
     threshold = dark + 0.1 * (bright - dark)
     low, high = np.percentile(sample[sample > threshold], percentiles).tolist()
     return threshold, low if low < high else threshold, high
