@@ -54,7 +54,7 @@ def fit(
     far, or those of the epoch's beginning, and `state` holds the last whole epoch.
     """
     if not (len(rows) and len(val_rows)):
-        raise ValueError(f"rows to train on {len(rows)}, to validate {len(val_rows)}: none there")
+        raise ValueError(f"{len(rows)} rows to train on, {len(val_rows)} to validate: too few")
     schedule = dataclasses.replace(schedule, **plan) if schedule else Schedule(**plan)
     with modes_kept(method), _accelerate_kept(method):
         loop = _Loop(method, schedule, steps=len(schedule.batches(rows, 0)))
