@@ -219,3 +219,10 @@ def test_maps_of_half_precision_are_widened(dtype):
     assert metrics.region_share(large, masks[:1]).item() == pytest.approx(
         masks[:1].float().mean().item(), rel=1e-3
     )
+
+
+def test_a_group_is_known_where_every_level_is():
+    label = torch.tensor([0, 1, 1, 0, 1])
+    factors = {"sex": torch.tensor([1, -1, 0, 1, -1]), "site": torch.tensor([2, 0, -1, 0, -1])}
+    levels = {"sex": "FM", "site": "xyz"}
+    assert metrics.group_numbers(label, factors, levels=levels).tolist() == [5, -1, -1, 3, -1]
