@@ -209,3 +209,16 @@ def test_splits_have_a_seed_and_are_as_fine_as_tenths():
         data, label=(data.patient < 2).long(), classes=("a", "b")
     )  # as many patients as there are splits
     assert set(confound.split_patients(few, halves)) == {"train", "test"}
+
+
+def test_cells_alike_are_rounded_to_the_whole():
+    assert confound.cell_counts(3, {"age": confound.balanced(2, 4)}).tolist() == [[1, 1, 1, 0]] * 2
+
+
+def test_one_image_a_class_is_enough_for_one():
+    data, bias = _data(), {"age": confound.biased((0, 0, 0))}
+    cells = [(data.label == y) & (data.confounders["age"] == 0) for y in range(3)]
+    one = torch.cat([cell.nonzero()[:1, 0] for cell in cells])
+    assert confound.most_per_class(data, one, bias) == 1
+    with pytest.raises(ValueError, match="c/old: no image among 2, at least one"):
+        confound.most_per_class(data, one[:2], bias)

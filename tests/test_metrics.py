@@ -226,3 +226,12 @@ def test_a_group_is_known_where_every_level_is():
     factors = {"sex": torch.tensor([1, -1, 0, 1, -1]), "site": torch.tensor([2, 0, -1, 0, -1])}
     levels = {"sex": "FM", "site": "xyz"}
     assert metrics.group_numbers(label, factors, levels=levels).tolist() == [5, -1, -1, 3, -1]
+
+
+@pytest.mark.parametrize("tau", [0.0, -0.1, 1.1])
+def test_a_share_of_pixels_is_above_0_and_1_at_most(tau):
+    cams, masks = _case()
+    with pytest.raises(ValueError, match=f"tau={tau}"):
+        metrics.activation_precision(cams, masks, tau)
+    whole = metrics.activation_precision(cams, masks, 1.0)
+    assert whole == pytest.approx(metrics.activation_precision_chance(masks))
