@@ -222,3 +222,9 @@ def test_one_image_a_class_is_enough_for_one():
     assert confound.most_per_class(data, one, bias) == 1
     with pytest.raises(ValueError, match="c/old: no image among 2, at least one"):
         confound.most_per_class(data, one[:2], bias)
+
+
+def test_a_tenth_is_a_tenth():
+    data = replace(_data(), patient=torch.arange(600), label=torch.arange(600) % 3)
+    splits = confound.split_patients(data, {"train": 0.9, "test": 0.1})
+    assert [len(rows) for rows in splits.values()] == [540, 60]
