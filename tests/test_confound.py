@@ -186,3 +186,60 @@ def test_defaults_and_limits():
     found = confound.measured(data, pool, "age", pseudocount=5.0)
     np.testing.assert_allclose(found, (counts + 5) / (counts.sum(axis=1, keepdims=True) + 10))
     assert (confound.measured(data, pool, "age") == counts / counts.sum(axis=1)[:, None]).all()
+
+
+@pytest.mark.parametrize("crossed", [("age",), ("age", "site"), ()])
+def test_what_is_laid_out_has_every_cell_in_every_split(crossed):
+    levels = {"age": ("old", "young"), "site": ("x", "y", "z")}
+    shape = (3, *(len(levels[factor]) for factor in crossed))
+    own = np.arange(np.prod(shape)).reshape(shape)
+    columns = confound.lay_out({"train": own, "test": 4}, crossed, 3, levels)
+    assert sorted(columns) == ["age", "label", "site", "split"]
+    for split, wanted in (("train", own), ("test", np.full(shape, 4))):
+        found = np.zeros(shape, dtype=int)
+        for row in range(len(columns["label"])):
+            if columns["split"][row] == split:
+                found[tuple(columns[name][row] for name in ("label", *crossed))] += 1
+        assert np.array_equal(found, wanted)
+    again = confound.lay_out({"train": own, "test": 4}, crossed, 3, levels, seed=0)
+    other = confound.lay_out({"train": own, "test": 4}, crossed, 3, levels, seed=1)
+    assert all((columns[name] == again[name]).all() for name in columns)
+    drawn = [name for name in levels if name not in crossed]
+    assert all((columns[name] != other[name]).any() for name in drawn)
+    assert all(set(columns[name]) == set(range(len(levels[name]))) for name in drawn)
+    with pytest.raises(ValueError, match=r"factor 'sex': expected one of age, site"):
+        confound.lay_out({"train": 1}, ("sex",), 3, levels)
+
+
+@pytest.mark.filterwarnings("ignore:The least populated class")  # sklearn's own
+def test_splits_have_a_seed_and_are_as_fine_as_tenths():
+    data, halves = _data(), {"train": 0.5, "test": 0.5}
+    first = confound.split_patients(data, halves)
+    same, other = (confound.split_patients(data, halves, seed=seed) for seed in (0, 1))
+    assert torch.equal(first["train"], same["train"])
+    assert not torch.equal(first["train"], other["train"])
+    fine = confound.split_patients(data, {"train": 0.9, "test": 0.1})
+    assert len(fine["test"]) / 600 == pytest.approx(0.1, abs=0.03)
+    few = replace(
+        data, label=(data.patient < 2).long(), classes=("a", "b")
+    )  # as many patients as there are splits
+    assert set(confound.split_patients(few, halves)) == {"train", "test"}
+
+
+def test_cells_alike_are_rounded_to_the_whole():
+    assert confound.cell_counts(3, {"age": confound.balanced(2, 4)}).tolist() == [[1, 1, 1, 0]] * 2
+
+
+def test_one_image_a_class_is_enough_for_one():
+    data, bias = _data(), {"age": confound.biased((0, 0, 0))}
+    cells = [(data.label == y) & (data.confounders["age"] == 0) for y in range(3)]
+    one = torch.cat([cell.nonzero()[:1, 0] for cell in cells])
+    assert confound.most_per_class(data, one, bias) == 1
+    with pytest.raises(ValueError, match="c/old: no image among 2, at least one"):
+        confound.most_per_class(data, one[:2], bias)
+
+
+def test_a_tenth_is_a_tenth():
+    data = replace(_data(), patient=torch.arange(600), label=torch.arange(600) % 3)
+    splits = confound.split_patients(data, {"train": 0.9, "test": 0.1})
+    assert [len(rows) for rows in splits.values()] == [540, 60]

@@ -268,3 +268,15 @@ def test_features_and_logits_both_need_a_gradient(alone):
     logits = torch.rand(2, 4).requires_grad_(alone == "logits")
     with pytest.raises(RuntimeError, match="grad_cam needs features that require grad"):
         explain.grad_cam(features, logits, torch.tensor([0, 1]))
+
+
+def test_upsampling_is_bilinear_between_the_centres_of_pixels():
+    found = explain.upsample(torch.tensor([[[0.0, 1.0]]]), (1, 4))
+    assert torch.allclose(found, torch.tensor([[[0.0, 0.25, 0.75, 1.0]]]))
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4), (2, 4, 3), (1, 4, 4), (3, 4, 4)])
+def test_maps_and_masks_of_two_sizes_are_refused(shape):
+    explain.require_one_size(torch.zeros(2, 4, 4), torch.zeros(2, 4, 4))
+    with pytest.raises(ValueError, match=r"maps are \(2, 4, 4\) and masks"):
+        explain.require_one_size(torch.zeros(2, 4, 4), torch.zeros(shape))

@@ -239,3 +239,35 @@ def test_maps_of_half_precision_are_widened(dtype):
     assert metrics.region_share(large, masks[:1]).item() == pytest.approx(
         masks[:1].float().mean().item(), rel=1e-3
     )
+
+
+def test_a_group_is_known_where_every_level_is():
+    label = torch.tensor([0, 1, 1, 0, 1])
+    factors = {"sex": torch.tensor([1, -1, 0, 1, -1]), "site": torch.tensor([2, 0, -1, 0, -1])}
+    levels = {"sex": "FM", "site": "xyz"}
+    assert metrics.group_numbers(label, factors, levels=levels).tolist() == [5, -1, -1, 3, -1]
+
+
+@pytest.mark.parametrize("tau", [0.0, -0.1, 1.1])
+def test_a_share_of_pixels_is_above_0_and_1_at_most(tau):
+    cams, masks = _case()
+    with pytest.raises(ValueError, match=f"tau={tau}"):
+        metrics.activation_precision(cams, masks, tau)
+    whole = metrics.activation_precision(cams, masks, 1.0)
+    assert whole == pytest.approx(metrics.activation_precision_chance(masks))
+
+
+@pytest.mark.filterwarnings("ignore")  # sklearn's, on so few images
+def test_the_fewest_images_that_are_enough():
+    features = torch.randn(11, 3, generator=torch.Generator().manual_seed(0))
+    level, patient = torch.arange(8) % 2, torch.arange(8) // 2 * 2 + torch.arange(8) % 2
+    found = metrics.probe(features[:4], level[:4], patient=patient[:4], permutations=1)
+    assert 0 <= found["accuracy"] <= 1
+    with pytest.raises(ValueError, match=r"levels with \[2, 1\] patients: expected 2 levels"):
+        metrics.probe(features[:3], level[:3], patient=patient[:3], permutations=1)
+    assert metrics.neighbour_purity(features, torch.arange(11) % 2)["chance"] > 0
+    with pytest.raises(ValueError, match="10 images: expected more than k=10"):
+        metrics.neighbour_purity(features[:10], torch.arange(10) % 2)
+    assert metrics.tsne(features[:5]).shape == (5, 2)
+    with pytest.raises(ValueError, match="4 images: expected at least 5"):
+        metrics.tsne(features[:4])
