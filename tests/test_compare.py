@@ -171,7 +171,7 @@ def test_a_comparison_is_resumed_and_shared_stage_by_stage(tmp_path, asked):
     with pytest.raises(ValueError, match=r"run\.json: holds a run with images \[2\]"):
         compare(**how | {"images": [3]}, resume=True)
     with (
-        FileLock(tmp_path / "out/seed-0/.group-dro.lock"),
+        FileLock(tmp_path / "out/seed-0/.xbl-kit-stage-group-dro.lock"),
         pytest.raises(ValueError, match="another process is at work here; join it with --resume"),
     ):
         compare(**how)
@@ -196,7 +196,7 @@ def test_what_another_process_is_at_is_left_to_it(tmp_path, monkeypatch):
     task = open_task(settings)
     work = Work(task, OwnFiles(tmp_path / "out"), None, "cpu")
     (tmp_path / "out").mkdir()
-    with FileLock(tmp_path / "out/.unrefined.lock"):
+    with FileLock(tmp_path / "out/.xbl-kit-stage-unrefined.lock"):
         assert work.go_on() == 0 and len(work.left) == 2, "rrr waits for unrefined"
     while work.left:
         assert work.go_on()

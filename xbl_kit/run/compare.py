@@ -59,7 +59,9 @@ def compare(
             return results
     how = {"resume": resume, "exemplar": exemplar, "claim": True}
     with stage.alone(files.folder, sharing=resume, how="join it with --resume"):
-        with FileLock(files / ".open.lock"):  # what one process caches is there for the others
+        with FileLock(
+            files / stage.LOCK.format("open")
+        ):  # what one process caches is there for the others
             files = OwnFiles(out, RECORD)
             stage.begin(files, record, inputs, (RESULTS, REPORT, FIGURE), **how)
             places = [(each, files / folder_of(each)) for each in wanted]

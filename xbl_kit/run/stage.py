@@ -21,6 +21,7 @@ from xbl_kit.storage import OwnFiles, load_json, load_model, save_model
 from xbl_kit.train import best_epoch, fit
 
 RECORD, RESULTS, PICKS = "run.json", "results.json", "exemplar.npz"
+LOCK = ".xbl-kit-{}.lock"  # of a run, a stage: a name that nobody else gives a file
 RECORDED = ("settings", "inputs", "exemplar")  # what a run is made from
 
 
@@ -52,10 +53,11 @@ def alone(folder: Path, *, sharing: bool = False, how: str = "wait for it") -> I
         return
     is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
-    places = (FileLock(folder / f".run-{number}.lock") for number in count())
+    places = (FileLock(folder / LOCK.format(f"run-{number}")) for number in count())
     lock = next(each for each in places if _taken(each) or not sharing)
     try:
-        others = {*folder.glob(".*.lock"), *folder.glob("*/.*.lock")} - {Path(lock.lock_file)}
+        ours = LOCK.format("*")
+        others = {*folder.glob(ours), *folder.glob(f"*/{ours}")} - {Path(lock.lock_file)}
         if not (lock.is_locked and (sharing or all(map(_is_free, others)))):
             what = f"another process is at work here; {how}, or choose another --out"
             raise ValueError(f"{folder}: {what}")
@@ -183,7 +185,7 @@ class Stage:
     @property
     def lock(self) -> Path:
         """The file that is locked by who is at this stage."""
-        return self.files / f".{self.name}.lock"
+        return self.files / LOCK.format(f"stage-{self.name}")
 
     @contextmanager
     def alone(self) -> Iterator[bool]:
