@@ -269,6 +269,10 @@ def _faulty(file: Path, what: str) -> None:
         nib.save(nib.Nifti1Image(volumes[what], affine), file)
     elif what == "no orientation":
         nib.save(nib.Nifti1Image(head, None), file)
+    elif what == "micron":
+        image = nib.Nifti1Image(head, affine)
+        image.header.set_xyzt_units(what)
+        nib.save(image, file)
     elif what == "two ways":
         image = nib.Nifti1Image(head, affine)
         image.set_sform(affine, code=1)
@@ -312,6 +316,7 @@ def _faulty(file: Path, what: str) -> None:
         ("NaN", "no voxel with a finite value"),
         ("complex", "voxels of type complex64, expected numbers"),
         ("no orientation", r"no orientation \(qform and sform codes are 0\)"),
+        ("micron", "voxel sizes in micron, expected mm"),
         ("flat affine", "an affine that is of no use"),
         ("two ways", "qform and sform say LAS and RAS, expected one orientation"),
         ("voxels in the header", "voxels from byte 0 on, within the header"),

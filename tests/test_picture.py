@@ -101,6 +101,19 @@ def test_eight_bits_and_fewer_are_read(tmp_path, kind, colours):
     assert np.array_equal(np.asarray(read_picture(tmp_path / "a.img")), GREY // 16)
 
 
+@pytest.mark.parametrize("kind", [np.int8, np.int16, np.float32])
+def test_a_tiff_with_a_sign_is_refused(tmp_path, kind):
+    tifffile.imwrite(tmp_path / "a.tif", (GREY // 16).astype(np.int16).clip(0, 100).astype(kind))
+    with pytest.raises(DataError, match=r"a\.tif: (numbers with a sign|(16|32) bits a channel)"):
+        read_picture(tmp_path / "a.tif")
+
+
+def test_a_pointer_of_git_lfs_is_named(tmp_path):
+    (tmp_path / "a.png").write_text(f"version https://git-lfs.github.com/spec/v1\noid {9**40}\n")
+    with pytest.raises(DataError, match=r"a\.png: a pointer of Git LFS .*`git lfs pull`"):
+        read_picture(tmp_path / "a.png")
+
+
 @pytest.mark.parametrize("turn", [0, 1, 9])
 def test_an_orientation_that_is_none_turns_nothing(tmp_path, turn):
     exif = Image.Exif()
@@ -121,6 +134,12 @@ def test_few_grey_levels_are_spread(tmp_path):
 def _lungs(size=128):
     y, x = np.mgrid[:size, :size] / size
     return sum(((x - at) / 0.17) ** 2 + ((y - 0.5) / 0.35) ** 2 < 1 for at in (0.3, 0.7)) > 0
+
+
+def _dot(row, column):
+    dot = np.zeros((128, 128), np.uint8)
+    dot[row, column] = 1  # even, so that halving by nearest neighbour passes over it
+    return dot
 
 
 def _read(tmp_path, mask, name="mask.png", **options):
@@ -144,6 +163,7 @@ def _read(tmp_path, mask, name="mask.png", **options):
         ((255 * ~_lungs()).astype(np.uint8), "white all along its border.*inverted, save 255 - m"),
         (255 * (np.hypot(*np.mgrid[-64:64, -64:64]) > 20).astype(np.uint8), "inverted, save 255"),
         (255 * np.pad(np.zeros((90, 90), np.uint8), 19, constant_values=1), "inverted, save 255"),
+        (255 * _dot(64, 64), "nothing left of it at 64 x 64 pixels; use a larger size"),
         ((255 * _lungs()[:90]).astype(np.uint8), "128 x 90 pixels.*; crop or pad both alike"),
     ],
 )

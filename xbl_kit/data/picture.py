@@ -16,7 +16,8 @@ PROPORTIONS = 0.02  # by how much a mask's width to height may differ from its i
 FRAME = 0.9  # of the pixels along its border are white in a mask that is inverted
 LABELS = 9  # grey values that a mask may have at most to be one of numbered labels
 HEADER = 2**16  # bytes that tell the depth of a file
-BITS_PER_SAMPLE = 258  # TIFF
+BITS_PER_SAMPLE, SAMPLE_FORMAT, UNSIGNED = 258, 339, 1  # TIFF
+POINTER = b"version http"  # how one of Git LFS begins
 SIZ = b"\xff\x4f\xff\x51"  # begins a JPEG 2000 codestream
 
 
@@ -64,6 +65,9 @@ def read_mask(path: Path, size: int, image: Path) -> Bool[np.ndarray, "size size
     elif len(values) < 2:
         what = f"empty mask, {values[0]} everywhere, expected white (255) on black (0); draw it, "
         what += "or leave its row out"
+    elif not inside.any():
+        what = f"mask with nothing left of it at {size} x {size} pixels; use a larger size, or leave "
+        what += "its row out"
     elif border > FRAME and inside.mean() < border:
         what = "mask white all along its border and black within, expected white inside; if it is "
         what += "inverted, save 255 - mask"
@@ -106,6 +110,8 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         with path.open("rb") as file:
             start = file.read(12)
         what = f"not a picture, it begins with {start!r}" if start else "empty file"
+        if start == POINTER:
+            what = "a pointer of Git LFS in place of the picture; fetch it by `git lfs pull`"
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         what = f"too large a picture: {error}"
     refuse(path, what)
@@ -116,6 +122,9 @@ def _unusable(picture: Image.Image, path: Path) -> str | None:
     if (bits := _depth(picture, path)) > 8:
         out = "scale it to 0-255 by the range that it uses, or write DICOM"
         return f"{bits} bits a channel, expected 8; {out}"
+    signs = picture.tag_v2.get(SAMPLE_FORMAT, ()) if picture.format == "TIFF" else ()
+    if set(signs) - {UNSIGNED}:
+        return "numbers with a sign, or floating, expected 0 to 255; shift them, save it anew"
     if picture.mode not in MODES:
         return f"picture of mode {picture.mode}, expected grey or RGB of 8 bits a channel"
     if what := too_large(*picture.size):

@@ -32,8 +32,7 @@ def read_slices(
     As radiologists see them: the patient's left is on the right; sagittal slices face left. Stacks
     run upwards, forwards or to the patient's right. Slices keep their proportions in millimetres
     and are made square with black borders. Black and white are `percentiles` of the head's voxels.
-    One value that fills the border and much of the volume is background, and black, as 0 is where
-    a brain was z-scored.
+    One value that fills the border and much of the volume is background, and black.
 
     Raises DataError naming the file where it is no volume, has no orientation, or is empty.
     """
@@ -51,8 +50,8 @@ def read_slices(
     stack = np.clip((stack - low) / (high - low), 0, 1)[:, ::-1, ::-1].swapaxes(1, 2)
     if (np.ptp(stack, axis=(1, 2)) == 0).any():
         refuse(path, f"an empty {plane} slice near the middle of the head")
-    height, width = (spacing[a] for a in (2, 1, 0) if a != axis)
-    return np.stack([_square(image, height, width, size) for image in stack])
+    sides = [spacing[a] for a in (2, 1, 0) if a != axis]
+    return np.stack([_square(image, *sides, size) for image in stack])
 
 
 def _read_volume(path: Path) -> tuple[Float32[np.ndarray, "x y z"], list[float]]:
@@ -87,6 +86,8 @@ def _unusable(image: nib.spatialimages.SpatialImage) -> str | None:
         return f"an image of shape {' x '.join(map(str, shape))}, expected one volume, x y z"
     if much := too_much(np.prod(shape, dtype=float) * (kind.itemsize + WORK), "make it smaller"):
         return f"too large a volume: {' x '.join(map(str, shape))} voxels {much}"
+    if (unit := image.header.get_xyzt_units()[0]) not in ("mm", "unknown"):
+        return f"voxel sizes in {unit}, expected mm; convert them, and the affine"
     if kind.kind not in "biuf":
         return f"voxels of type {kind}, expected numbers"
     if not (image.header["qform_code"] or image.header["sform_code"]):
@@ -94,8 +95,7 @@ def _unusable(image: nib.spatialimages.SpatialImage) -> str | None:
     if image.dataobj.offset < image.header.sizeof_hdr:
         return f"voxels from byte {image.dataobj.offset} on, within the header; save it anew"
     forms = image.get_qform(coded=True)[0], image.get_sform(coded=True)[0]  # None without a code
-    known = all(form is not None for form in forms)
-    if known and (np.prod(forms, axis=0)[:3, :3].sum(axis=0) < 0).any():
+    if all(form is not None for form in forms) and (np.prod(forms, axis=0)[:3, :3].sum(axis=0) < 0).any():
         both = " and ".join("".join(nib.aff2axcodes(form)) for form in forms)
         return f"qform and sform say {both}, expected one orientation; remove the wrong one"
     if not np.isfinite(image.affine).all() or np.linalg.matrix_rank(image.affine) < 4:
