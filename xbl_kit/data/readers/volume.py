@@ -11,12 +11,11 @@ from PIL import Image
 from xbl_kit.data.faults import reading, refuse, time_limit, too_much
 
 PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}  # the axis of right, anterior, superior they cut
-SAMPLE = 2**20  # voxels that percentiles are taken from
 EDGE = 0.05  # a slice is of the head if its head has this share of the largest slice's
 HEAD = 140  # mm from the vertex down to the skull's base; below is the neck
 BORDER, SHARE = 0.5, 0.2  # of the border and of all voxels that a background of one value fills
 nib.imageglobals.logger.setLevel("CRITICAL")  # its lines are those of the errors
-WORK = 12  # bytes a voxel that reading takes beside those of the file
+SAMPLE, WORK = 2**20, 12  # voxels for the percentiles, bytes a voxel beside those of the file
 
 
 def read_slices(
@@ -30,11 +29,11 @@ def read_slices(
     """Neighbouring slices around the middle of the head in a NIfTI volume, upright.
 
     As radiologists see them: the patient's left is on the right; sagittal slices face left. Stacks
-    run upwards, forwards or to the patient's right. Slices keep their proportions in millimetres
-    and are made square with black borders. Black and white are `percentiles` of the head's voxels.
-    One value that fills the border and much of the volume is background, and black.
+    run upwards, forwards or to the right. Slices keep their proportions in mm and get black borders
+    to be square. Black and white are `percentiles` of the head's voxels. One value that fills the
+    border and much of the volume is background, and black.
 
-    Raises DataError naming the file where it is no volume, has no orientation, or is empty.
+    Raises DataError naming the file where it is none, has no orientation, or is empty.
     """
     axis = PLANES[plane]
     with reading(path, "NIfTI volume"), time_limit():
@@ -60,8 +59,8 @@ def _read_volume(path: Path) -> tuple[Float32[np.ndarray, "x y z"], list[float]]
     refuse(path, _unusable(image))
     with np.errstate(over="ignore"):
         voxels = image.get_fdata(dtype=np.float32, caching="unchanged")
-    volume = nib.Nifti1Image(voxels.reshape(image.shape[:3]), image.affine)
-    upright = nib.as_closest_canonical(volume)
+    voxels = voxels.reshape(image.shape[:3])
+    upright = nib.as_closest_canonical(nib.Nifti1Image(voxels, image.affine))
     return np.asarray(upright.dataobj), nib.affines.voxel_sizes(upright.affine).tolist()
 
 
@@ -95,7 +94,10 @@ def _unusable(image: nib.spatialimages.SpatialImage) -> str | None:
     if image.dataobj.offset < image.header.sizeof_hdr:
         return f"voxels from byte {image.dataobj.offset} on, within the header; save it anew"
     forms = image.get_qform(coded=True)[0], image.get_sform(coded=True)[0]  # None without a code
-    if all(form is not None for form in forms) and (np.prod(forms, axis=0)[:3, :3].sum(axis=0) < 0).any():
+    if (
+        all(form is not None for form in forms)
+        and (np.prod(forms, axis=0)[:3, :3].sum(axis=0) < 0).any()
+    ):
         both = " and ".join("".join(nib.aff2axcodes(form)) for form in forms)
         return f"qform and sform say {both}, expected one orientation; remove the wrong one"
     if not np.isfinite(image.affine).all() or np.linalg.matrix_rank(image.affine) < 4:
@@ -112,8 +114,7 @@ def _intensities(
     refuse(path, None if sample.size else "no voxel with a finite value")
     dark, bright, least, most = np.percentile(sample, (2, 98, 0, 100)).tolist()
     refuse(path, f"the same value, {least:g}, everywhere" if least == most else None)
-    dark, bright = (least, most) if dark == bright else (dark, bright)
-    threshold = dark + 0.1 * (bright - dark)
+    threshold = 0.9 * dark + 0.1 * bright if dark < bright else 0.9 * least + 0.1 * most
     low, high = np.percentile(sample[sample > threshold], percentiles).tolist()
     return threshold, low if low < high else threshold, high
 
@@ -121,8 +122,7 @@ def _intensities(
 def _middle(head: Bool[np.ndarray, "x y z"], axis: int, spacing: float) -> int:
     """The slice halfway through the head, whatever margin or neck there is."""
     area = head.sum(axis=tuple({0, 1, 2} - {axis}))
-    inside = np.flatnonzero(area > EDGE * area.max())
-    first, last = inside[0].item(), inside[-1].item()
+    first, last = np.flatnonzero(area > EDGE * area.max())[[0, -1]].tolist()
     if axis == PLANES["axial"]:
         first = max(first, last - round(HEAD / spacing))
     return (first + last) // 2
@@ -132,7 +132,7 @@ def _square(
     image: Float32[np.ndarray, "rows columns"], height: float, width: float, size: int
 ) -> UInt8[np.ndarray, "size size"]:
     """An image of 0 to 1, whose pixels are `height` x `width` mm, centred on black, bilinear."""
-    extent = np.array([image.shape[1] * width, image.shape[0] * height])
+    extent = np.multiply(image.shape[::-1], (width, height))
     columns, rows = np.maximum(1, (size * extent / extent.max()).round().astype(int)).tolist()
     fitted = Image.fromarray(image).resize((columns, rows), Image.Resampling.BILINEAR)
     square = Image.new("F", (size, size))

@@ -1,0 +1,271 @@
+"""What the kit's parts cost beside plain training, and beside other libraries.
+
+Run: make bench, or OMP_NUM_THREADS=1 python benchmarks/speed.py [maps steps prefix drawing growth]
+(fifteen minutes). The sides of a question take turns, so that what else the machine does falls on
+all alike, and answers that ought to be equal are compared. Seconds are CPU seconds of one thread,
+medians of the repeats; look at the ratios, not at the seconds. Memory is the growth of the peak
+resident set in a process of its own. Writes speed.json beside this file.
+"""
+
+import dataclasses
+import json
+import os
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from xbl_kit.batch import Batch
+from xbl_kit.data import Dataset
+from xbl_kit.data.phantom import make_phantoms
+from xbl_kit.exemplar import Exemplar, Explained
+from xbl_kit.explain import grad_cam
+from xbl_kit.methods import Erm, ExBL, Known, Method
+from xbl_kit.methods.explained import rrr, rrr_g
+from xbl_kit.models import build_classifier, cache_stem
+from xbl_kit.train import fit
+
+BATCH, SIDE, CLASSES, REPEATS = 8, 224, 4, 9
+NETWORKS = ("mobilenet_v2", "resnet18", "densenet121")
+SIZES = (1000, 4000, 16_000)  # images an epoch has, to see how its time grows
+Rows = list[dict]
+
+
+def in_turn(sides: Mapping[str, Callable[[], object]], repeats: int = REPEATS) -> dict[str, float]:
+    """Median CPU seconds of each side, after one round that does not count."""
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for _, (name, work) in product(range(repeats + 1), sides.items()):
+        start = time.process_time()
+        work()
+        seconds[name].append(time.process_time() - start)
+    return {name: statistics.median(found[1:]) for name, found in seconds.items()}
+
+
+def peak(work: Callable[[], object]) -> float:
+    """Megabytes by which the peak resident set of a forked process grows while it works."""
+    reading, writing = os.pipe()
+    if os.fork() == 0:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        work()
+        grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+        os.write(writing, str(grown / 1024).encode())
+        os._exit(0)
+    os.wait()
+    return float(os.read(reading, 99))
+
+
+def against(first: str, seconds: Mapping[str, float], **names: object) -> Rows:
+    """A row a side, with its ratio to the first."""
+    return [
+        names | {"side": side, "seconds": round(s, 4), "ratio": round(s / seconds[first], 3)}
+        for side, s in seconds.items()
+    ]
+
+
+def maps() -> Rows:
+    """Grad-CAM of a batch beside the forward pass alone, and beside three libraries."""
+    return [row for name in NETWORKS for row in maps_of(name)]
+
+
+def maps_of(name: str) -> Rows:
+    model = build_classifier(name, CLASSES).eval()
+    image, label = torch.rand(BATCH, 1, SIDE, SIDE), torch.arange(BATCH) % CLASSES
+
+    def forward() -> None:
+        with torch.no_grad():
+            model(image)
+
+    def ours() -> Tensor:
+        with torch.no_grad():
+            features = model.encode(image)
+        features.requires_grad_()
+        return grad_cam(features, model.head(features), label)
+
+    sides = {"forward pass": forward, "xbl-kit": ours} | others(model, image, label)
+    shown = ours()
+    for side, work in list(sides.items())[2:]:
+        other = torch.as_tensor(work()).float()
+        equal = correlation(shown, other.reshape(BATCH, *other.shape[-2:]))
+        if equal < 0.999:
+            sys.exit(f"{name}: the maps of {side} are not ours (r = {equal:.4f})")
+    rows = against("forward pass", in_turn(sides), question="maps", network=name)
+    least = peak(forward)
+    rows[1]["memory"] = round(peak(ours) / least, 2)
+    return rows
+
+
+def correlation(one: Tensor, other: Tensor) -> float:
+    """Between maps, of which some libraries enlarge and scale theirs."""
+    other = nn.functional.interpolate(other[:, None], one.shape[1:], mode="area")[:, 0]
+    kept = one.flatten(1).std(dim=1) > 0
+    pairs = zip(one.flatten(1)[kept], other.flatten(1)[kept], strict=True)
+    return min(torch.corrcoef(torch.stack(pair))[0, 1].item() for pair in pairs)
+
+
+def others(model: nn.Module, image: Tensor, label: Tensor) -> dict[str, Callable[[], object]]:
+    """The same maps from the libraries that are installed."""
+
+    class Logits(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = model
+
+        def forward(self, image: Tensor) -> Tensor:
+            return self.model(image)[1]
+
+    logits, sides = Logits(), {}
+    if captum := installed("captum.attr"):
+        layer = captum.LayerGradCam(logits, model.body)
+        sides["captum"] = lambda: layer.attribute(
+            image, target=label, relu_attributions=True
+        ).detach()
+    if library := installed("pytorch_grad_cam"):
+        wanted = installed("pytorch_grad_cam.utils.model_targets").ClassifierOutputTarget
+        cam = library.GradCAM(logits, [model.body])
+        targets = [wanted(each) for each in label.tolist()]
+        sides["grad-cam"] = lambda: cam(input_tensor=image, targets=targets)
+    return sides
+
+
+def installed(name: str):
+    try:
+        return import_module(name)
+    except ImportError:
+        return None
+
+
+def steps() -> Rows:
+    """A training step of eXBL, RRR-G and RRR beside one of cross-entropy."""
+    rows = []
+    for name, size, batch in (("mobilenet_v2", SIDE, 8), ("small_cnn", 64, 64)):
+        label, masks = torch.arange(batch) % CLASSES, torch.rand(batch, size, size) > 0.5
+        image = torch.rand(batch, 1, size, size)
+        data = Dataset(
+            (255 * image[:, 0]).byte().numpy(), label, tuple("abcd"), label, masks={"lungs": masks}
+        )
+        seen = Batch(image, label, {}, {"lungs": masks}, label, torch.arange(batch))
+        makers = {
+            "cross-entropy": lambda model, known: Erm(model),
+            "eXBL": lambda model, known, image=image: ExBL(model, exemplar(model, image)),
+            "RRR-G": rrr_g,
+            "RRR": rrr,
+        }
+        known = Known(data, torch.arange(batch))
+        sides = {
+            side: step(make(build_classifier(name, CLASSES), known), seen)
+            for side, make in makers.items()
+        }
+        rows += against("cross-entropy", in_turn(sides), question="steps", network=name)
+    return rows
+
+
+def exemplar(model: nn.Module, image: Tensor) -> Exemplar:
+    with torch.no_grad():
+        shape = model.encode(image[:2]).shape[2:]
+    good, bad = (Explained(image[i : i + 1], torch.rand(1, *shape), (i,), ("a",)) for i in (0, 1))
+    return Exemplar(good, bad, "auto")
+
+
+def step(method: Method, batch: Batch) -> Callable[[], None]:
+    """One step of Adam, in training mode."""
+    trained = [parameter for parameter in method.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.Adam(trained, lr=1e-4)
+    method.train()
+
+    def work() -> None:
+        optimizer.zero_grad()
+        sum(method(batch).values()).backward()
+        optimizer.step()
+
+    return work
+
+
+def prefix(n: int = 96) -> Rows:
+    """An epoch with the frozen prefix cached beside one without, and what caching costs."""
+    images = np.random.default_rng(0).integers(255, size=(n, SIDE, SIDE), dtype=np.uint8)
+    label = torch.arange(n) % CLASSES
+    plain = Dataset(images, label, tuple("abcd"), torch.arange(n))
+    model, losses = build_classifier("mobilenet_v2", CLASSES), {}
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.process_time()
+        stem = cache_stem(model, images, folder)
+        built = time.process_time() - start
+        data = {"uncached": plain, "cached": dataclasses.replace(plain, stem=stem)}
+
+        def epoch(side: str) -> Callable[[], None]:
+            def work() -> None:
+                own = build_classifier("mobilenet_v2", CLASSES)
+                rows = torch.arange(n)
+                history = fit(Erm(own), data[side], rows, rows[:8], epochs=1, batch_size=16)
+                losses[side] = history[0]["train"]["class"]
+
+            return work
+
+        def forward() -> None:
+            with torch.no_grad():
+                for rows in torch.arange(n).split(16):
+                    model(plain[rows].image)
+
+        sides = {"uncached": epoch("uncached"), "cached": epoch("cached"), "forward": forward}
+        seconds = in_turn(sides, 3)
+    if abs(losses["cached"] - losses["uncached"]) > 1e-5:
+        sys.exit(f"the losses differ: {losses}")
+    return against("cached", seconds | {"building the cache": built}, question="prefix")
+
+
+def drawing(n: int = 400) -> Rows:
+    """Phantoms a second."""
+    label = np.arange(n) % CLASSES
+    factors = {"age": label % 2, "sex": 0, "site": 0}
+    seconds = in_turn({"128 px": lambda: make_phantoms(label, **factors, threads=1)}, 3)
+    rate = round(n / seconds["128 px"])
+    return [{"question": "drawing", "side": "128 px, one thread", "phantoms a second": rate}]
+
+
+def growth() -> Rows:
+    """Seconds and memory of an epoch with ever more images, and the exponent by which they grow."""
+    rows = []
+    for n in SIZES:
+        images = np.random.default_rng(0).integers(255, size=(n, 64, 64), dtype=np.uint8)
+        label = torch.arange(n) % CLASSES
+        data = Dataset(images, label, tuple("abcd"), torch.arange(n))
+
+        def epoch(data: Dataset = data, n: int = n) -> None:
+            method = Erm(build_classifier("small_cnn", CLASSES))
+            fit(method, data, torch.arange(n), torch.arange(64), epochs=1, batch_size=64)
+
+        seconds = in_turn({"epoch": epoch}, 1)["epoch"]
+        rows.append({"question": "growth", "images": n, "seconds": round(seconds, 2)})
+        rows[-1] |= {"images_mb": images.nbytes >> 20, "memory_mb": round(peak(epoch))}
+    several = np.polyfit(np.log(SIZES), np.log([row["seconds"] for row in rows]), 1)
+    return [*rows, {"question": "growth", "exponent of the time": round(float(several[0]), 3)}]
+
+
+QUESTIONS = {"maps": maps, "steps": steps, "prefix": prefix, "drawing": drawing, "growth": growth}
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    out = Path(__file__).with_suffix(".json")
+    content = json.loads(out.read_text()) if out.exists() else {}
+    for name in sys.argv[1:] or QUESTIONS:
+        start = time.monotonic()
+        content[name] = QUESTIONS[name]()
+        for row in content[name]:
+            print("  ".join(f"{key} {value}" for key, value in row.items()), flush=True)
+        print(f"({name}: {time.monotonic() - start:.0f} s)", flush=True)
+        content["torch"] = torch.__version__
+        out.write_text(json.dumps(content, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
