@@ -20,15 +20,21 @@ from mistune import create_markdown
 ROOT = Path(__file__).resolve().parents[2]
 HTML = create_markdown(escape=False, plugins=["table", "strikethrough"])
 MATH = re.compile(r"\$\$(.+?)\$\$|\$(?!\s)([^$\n]+?)(?<!\s)\$", re.DOTALL)
-BOLD = re.compile(r"\*\*(?!Predict|Exercise|Time|Builds|Next|Try)[^*]{24,}\*\*")
+BOLD = re.compile(r"\*\*(.+?)\*\*", re.DOTALL)
+ASKED = re.compile(r"\*\*(Predict|Exercise|Look before)")
+SHOWN = re.compile(r"\s*(\||\$\$|- |1\. )")  # tables, formulas, lists
 STYLE = """
 .reveal { font: 30px/1.35 system-ui, sans-serif; color: #1b1b1b; background: #fff; }
 .reveal .slides { text-align: left; }
 .reveal h1 { font-size: 1.6em; } .reveal h2 { font-size: 1.1em; color: #0b5394; margin: 0 0 .5em; }
-.reveal p, .reveal ul { margin: .5em 0; } .reveal table { font-size: .55em; margin: auto;
-border-collapse: collapse; } .reveal th, .reveal td { padding: .2em .6em; text-align: right;
+.reveal p, .reveal ul, .reveal ol { margin: .5em 0; } .reveal li { margin: .3em 0 .3em 1.2em; }
+.reveal strong, .reveal th { font-weight: 700; } .reveal em { font-style: italic; }
+.long { font-size: .72em; }
+.reveal table { font-size: .75em; margin: auto;
+border-collapse: collapse; } .reveal th, .reveal td { padding: .2em .6em; text-align: left;
 border-bottom: 1px solid #bbb; } .reveal img { display: block; margin: auto; max-width: 100%; }
-.reveal code { font-size: .9em; } .reveal small { color: #444; } details { display: none; }
+.reveal code { font-size: .9em; } .reveal small { color: #444; font-size: .7em; }
+details { display: none; }
 """
 SHELL = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
@@ -57,17 +63,28 @@ def html(text: str) -> str:
 
 def slide(heading: str, body: str, notes: str = "") -> str:
     aside = f'<aside class="notes">{html(notes)}</aside>' if notes else ""
+    words = len(re.sub(r"<math.*?</math>|<[^>]+>", " ", body, flags=re.DOTALL).split())
+    body = f'<div class="long">{body}</div>' if words > 150 else body
     return f"<section><h2>{escape(heading)}</h2>\n{body}{aside}</section>"
 
 
 def from_text(heading: str, text: str) -> list[str]:
     """Slides of a section's text: questions and exercises, then what is in bold, with formulas."""
-    paragraphs = re.sub(r"<details>.*?</details>", "", text, flags=re.DOTALL).split("\n\n")
-    asked = [one for one in paragraphs if re.match(r"\*\*(Predict|Exercise|Look before)", one)]
+    kept = re.sub(r"<details>.*?</details>", "", text, flags=re.DOTALL)
+    paragraphs = re.sub(r"(?<=\S)\s(?=\*\*Predict)", "\n\n", kept).split("\n\n")
+    asked = [one for one in paragraphs if ASKED.match(one)]
     found = [slide(heading, html(one), text) for one in asked]
-    shown = [one for one in paragraphs if one.lstrip().startswith(("|", "$$"))]
-    shown += [f"- {' '.join(one.split())}" for one in BOLD.findall(text)]
-    return found + ([slide(heading, html("\n\n".join(shown)), text)] if shown else [])
+    shown = [
+        f"{before}\n\n{one}" if one.startswith("$$") and not ASKED.match(before) else one
+        for before, one in zip(["", *paragraphs], paragraphs, strict=False)
+        if SHOWN.match(one)
+    ]
+    rest = "\n\n".join(one for one in paragraphs if one not in shown and not ASKED.match(one))
+    key = [" ".join(one.split()) for one in BOLD.findall(rest) if not one.startswith("Step")]
+    key = [f"- {one[0].upper()}{one[1:]}" for one in key if len(one) > 24]
+    for body in (*shown, "\n".join(key)):
+        found += [slide(heading, html(body), text)] if body else []
+    return found
 
 
 def from_output(heading: str, output: nbformat.NotebookNode) -> list[str]:
@@ -76,7 +93,8 @@ def from_output(heading: str, output: nbformat.NotebookNode) -> list[str]:
     if "image/png" in data:
         alt = escape(output.metadata.get("image/png", {}).get("alt", ""), quote=True)
         source = f"data:image/png;base64,{data['image/png']}"
-        body = f'<img class="r-stretch" alt="{alt}" src="{source}"><p><small>{alt}</small></p>'
+        caption = f"<p><small>{alt}</small></p>" if len(alt) < 160 else ""
+        body = f'<img class="r-stretch" alt="{alt}" src="{source}">{caption}'
         return [slide(heading, body)]
     table = re.search(r"<table.*</table>", data.get("text/html", ""), re.DOTALL)
     small = table and table[0].count("<tr") <= 14
@@ -96,8 +114,11 @@ def slides(lesson: nbformat.NotebookNode) -> str:
         found += from_text(heading, before)
         for section in sections:
             heading, _, text = section.partition("\n")
-            ends = heading == "What you can say now"
-            found += [slide(heading, html(text), text)] if ends else from_text(heading, text)
+            if heading == "What you can say now":  # the list, and how to cite
+                points, *_, cite = text.strip().split("\n\n")
+                found.append(slide(heading, html(points) + f"<small>{html(cite)}</small>", text))
+            else:
+                found += from_text(heading, text)
     return "\n".join(found)
 
 
