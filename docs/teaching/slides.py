@@ -71,7 +71,7 @@ def slide(heading: str, body: str, notes: str = "") -> str:
 def from_text(heading: str, text: str) -> list[str]:
     """Slides of a section's text: questions and exercises, then what is in bold, with formulas."""
     kept = re.sub(r"<details>.*?</details>", "", text, flags=re.DOTALL)
-    paragraphs = re.sub(r"(?<=\S)\s(?=\*\*Predict)", "\n\n", kept).split("\n\n")
+    paragraphs = re.sub(r"(?<=\S)\s(?=\*\*Predict)", "\n\n", kept.strip()).split("\n\n")
     asked = [one for one in paragraphs if ASKED.match(one)]
     found = [slide(heading, html(one), text) for one in asked]
     shown = [
