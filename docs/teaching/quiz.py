@@ -34,15 +34,15 @@ def lessons() -> dict[str, list[str]]:
     return found
 
 
-def written(question: dict, number: int) -> str:
-    """One question: what is asked, lettered options, and the folded reasons."""
+def written(question: dict) -> str:
+    """One question: its name, what is asked, lettered options, and the folded reasons."""
     options = dict(zip("ABCD", question["options"], strict=False))
     asked = [f"{letter}. {one['says']}" for letter, one in options.items()]
     reasons = [
         f"- **{letter}{' is right' if one.get('right') else ''}:** {one['because']}"
         for letter, one in options.items()
     ]
-    lines = [f"**{number}.** {question['ask']}", "", *(f"- {line}" for line in asked), ""]
+    lines = [f"**{question['id']}** · {question['ask']}", "", *(f"- {line}" for line in asked), ""]
     lines += ["<details><summary>Answer</summary>", "", *reasons, ""]
     return "\n".join([*lines, f"In the lesson: *{question['see']}*", "", "</details>", ""])
 
@@ -52,7 +52,7 @@ def page() -> str:
     for lesson, (title, *_) in lessons().items():
         parts.append(f"## {title if title.startswith(lesson) else f'{lesson} · {title}'}\n")
         mine = [one for one in questions() if one["lesson"] == lesson]
-        parts += [written(one, number) for number, one in enumerate(mine, start=1)]
+        parts += [written(one) for one in mine]
     return "\n".join(parts)
 
 
