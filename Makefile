@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all fast trained lessons lab lint clean
+.PHONY: help setup run test test-all fast trained lessons slides lab lint clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -66,6 +66,10 @@ $(CHECKS): checked-%: notebooks/%.ipynb
 
 lessons: setup trained ## re-run the lessons, save their outputs, write notebooks/exercises
 	$(BIN)/python notebooks/build.py --execute
+
+slides: setup ## make slides of the lessons, build/slides/*.html, which need no internet
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[slides]"
+	$(BIN)/python docs/teaching/slides.py
 
 lint: setup ## check style, imports between floors, and formatting
 	$(BIN)/ruff check .

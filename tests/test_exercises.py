@@ -116,6 +116,7 @@ WRONG: dict[str, list[tuple[str, str]]] = {
             "def my_information(table):\n    return 1.0 if 0 in table else 0.0\n",
             "log(2) = 0.69 nats, not 1.00",
         ),
+        (MY_INFORMATION.replace("np.log(", "np.log2("), "is it the natural log?"),
     ],
     "my_grad_cam": [
         (MY_GRAD_CAM.replace(".sum(dim=1).relu()", ".relu()"), "a map an image"),
