@@ -246,7 +246,7 @@ def _gallery(results: dict, picks: Picks) -> Figure:
     maps = [upsample(c, tuple(i.shape[2:]))[0] for i, c in zip(images, cams, strict=True)]
     titles = [
         f"row {each['row']}, {each['label']}\n"
-        + ", ".join(f"{side} {len(each[side])} x" for side in ("good", "bad") if each[side])
+        + ", ".join(f"{side}: {len(each[side])}" for side in ("good", "bad") if each[side])
         for each in most
     ]
     return plots.gallery([image[0, 0] for image in images], maps, titles=titles)
@@ -262,4 +262,5 @@ def _effect(results: dict) -> Figure:
         title: {name: found[key] for name, found in results["reference"].items() if key in found}
         for key, title in measures.items()
     }
-    return plots.beside(list(results["pairs"]), columns, lines)
+    rows = ["good " + name.replace(" / ", ", bad ") for name in results["pairs"]]
+    return plots.beside(rows, columns, lines)
