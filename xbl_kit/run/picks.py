@@ -92,22 +92,23 @@ def read_picks(folder: str | Path) -> dict[str, Exemplar]:
 def agreement(images: list[dict], people: int, shown: int = SHOWN) -> dict:
     """Fleiss' kappa (1971) of what the people picked, and what it means in words.
 
-    The raters are the people. The units are all images that were shown to them, those that nobody
-    picked included. The categories are good, bad, and not picked. Kappa is what is observed above
-    chance: with one pair each, nearly the share of their picks that two people have in common, so
-    1 where all picked the same images and about 0 where no two share one. How many were shown
-    hardly matters. It is None where there is nobody to agree with.
+    The raters are the people. The units are two questions for each image that was shown to them:
+    was it picked as good, and was it picked as bad? The categories are yes and no. (With good, bad
+    and neither as three categories, two people with opposite picks would half agree.) Kappa is what
+    is observed above chance: with one pair each, nearly the share of their picks that two people
+    have in common, so 1 where all picked the same and about 0 where no two share a pick. How many
+    images were shown hardly matters. It is None where there is nobody to agree with.
     """
     found = {"people": people, "shown": max(shown, len(images)), "kappa": None}
     if people < 2:
         return found | {"said": "one person alone: nobody to agree with"}
-    table = [[len(each["good"]), len(each["bad"])] for each in images]
-    table += [[0, 0]] * (found["shown"] - len(images))
+    yes = [len(each[side]) for each in images for side in ("good", "bad")]
+    yes += [0] * (2 * found["shown"] - len(yes))
     try:
         from statsmodels.stats.inter_rater import fleiss_kappa
     except ImportError:
         return found | {"said": "not computed: pip install 'xbl-kit[class]' brings statsmodels"}
-    kappa = float(fleiss_kappa([[good, bad, people - good - bad] for good, bad in table]))
+    kappa = float(fleiss_kappa([[n, people - n] for n in yes]))
     return found | {"kappa": round(kappa, 4), "said": "1: all picked the same; 0: as by chance"}
 
 

@@ -85,7 +85,8 @@ class ExemplarPicker(anywidget.AnyWidget):
             | {"saves": folder is not None}
             | {"image": list(images.shape[2:]), "map": list(cams.shape[1:]), "across": across},
         )
-        self.on_msg(self._save)
+        if folder is not None:
+            self.on_msg(self._save)
 
     @property
     def exemplar(self) -> Exemplar:
