@@ -114,7 +114,7 @@ def test_one_person_is_told_and_is_no_nan(of, tmp_path, capsys):
     found = class_picks(tmp_path / "picks")["agreement"]
     assert found["kappa"] is None and "one person" in found["said"]
     assert main(["picks", str(tmp_path / "picks"), "--out", str(tmp_path / "out")]) == 0
-    assert "1 people" not in capsys.readouterr().out
+    assert "one person alone: nobody to agree with" in capsys.readouterr().out
 
 
 def test_without_statsmodels_all_else_is_said(folder, monkeypatch):
@@ -171,15 +171,13 @@ def test_it_is_said_where_the_maps_lie(folder, run):
     opened = open_run(run)
     for each in class_picks(folder, run=run)["images"]:
         assert set(each["share"]) == set(opened.data.masks)
-        assert 0 <= each["share"]["lungs"] <= 1
+        assert 0 <= (each["share"]["lungs"] or 0) <= 1  # None: an empty map
 
 
 def test_each_pair_refines_once_and_is_taken_over(folder, run, of, tmp_path):
     out = tmp_path / "out"
     results = class_picks(folder, run=run, train=True, out=out, device="cpu")
-    assert results == json.loads((out / "results.json").read_text()) | {
-        "pairs": results["pairs"]  # JSON has lists for tuples
-    }
+    assert results == json.loads((out / "results.json").read_text())
     assert set(results["reference"]) == {"Unrefined", "Control", "eXBL, the run's own pair"}
     for each in results["pairs"].values():
         assert set(each["effect"]) == set(picks.MEASURES)
@@ -191,9 +189,8 @@ def test_each_pair_refines_once_and_is_taken_over(folder, run, of, tmp_path):
     again = class_picks(folder, run=run, train=True, out=out, resume=True, device="cpu")
     assert len(again["pairs"]) == 4 and len(list(out.glob("pair-*"))) == 4
     assert all((f / "model-exbl.safetensors").stat().st_mtime_ns == weights[f] for f in folders)
-    assert [e["effect"] for e in list(again["pairs"].values())[:3]] == [
-        each["effect"] for each in results["pairs"].values()
-    ]
+    for name, each in results["pairs"].items():
+        assert again["pairs"][name]["effect"] == each["effect"]
 
 
 def test_a_pair_does_the_same_as_in_a_run_of_its_own(folder, run, tmp_path):

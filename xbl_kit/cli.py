@@ -90,9 +90,11 @@ def _picks(options: dict, as_json: bool) -> int:
     del options["reading"]
     results = class_picks(options.pop("folder"), **options)
     if not as_json:
-        found = results["agreement"]
-        kappa = "" if found["kappa"] is None else f"Fleiss' kappa {found['kappa']:.2f}; "
-        print(f"{found['people']} people, {found['shown']} images; {kappa}{found['said']}\n")
+        kappa, said = results["agreement"]["kappa"], results["agreement"]["said"]
+        figure = (
+            "" if kappa is None else f"{len(results['people'])} people, Fleiss' kappa {kappa:.2f} "
+        )
+        print(f"{figure}({said})\n")
     return _report(out, as_json, *tables(results))
 
 

@@ -179,7 +179,8 @@ def _pairs(picks: Picks) -> dict[str, dict]:
     """What was picked together, by the rows' names, most often first, with the files."""
     found: dict[str, dict] = {}
     for file, exemplar in picks.items():
-        each = {"good": exemplar.good.index, "bad": exemplar.bad.index, "files": []}
+        rows = {side: list(getattr(exemplar, side).index) for side in ("good", "bad")}
+        each = rows | {"files": []}
         found.setdefault(digest(*exemplar.tensors), each)["files"].append(file)
     names: dict[str, dict] = {}
     for key, each in sorted(found.items(), key=lambda item: -len(item[1]["files"])):
