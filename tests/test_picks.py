@@ -213,7 +213,7 @@ def test_the_command_says_it_and_keeps_others_files(folder, run, tmp_path, capsy
     monkeypatch.chdir(tmp_path)
     assert main(["picks", "picks", "--run", str(run)]) == 0
     said = capsys.readouterr().out
-    assert "4 people" in said and "in lungs" in said and "Ada, Ben" in said
+    assert "kappa" in said and "in lungs" in said and "Ada, Ben" in said
     assert main(["picks", "picks", "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed["agreement"]["people"] == 4

@@ -88,14 +88,7 @@ def _picks(options: dict, as_json: bool) -> int:
 
     out = options["out"] = options["out"] or Path("build") / f"picks-{options['folder'].name}"
     del options["reading"]
-    results = class_picks(options.pop("folder"), **options)
-    if not as_json:
-        kappa, said = results["agreement"]["kappa"], results["agreement"]["said"]
-        figure = (
-            "" if kappa is None else f"{len(results['people'])} people, Fleiss' kappa {kappa:.2f} "
-        )
-        print(f"{figure}({said})\n")
-    return _report(out, as_json, *tables(results))
+    return _report(out, as_json, *tables(class_picks(options.pop("folder"), **options)))
 
 
 def _report(out: Path, as_json: bool, *tables) -> int:

@@ -79,11 +79,9 @@ def read_picks(folder: str | Path) -> dict[str, Exemplar]:
             warnings.warn(f"{error}; left out", stacklevel=3)
     if not found:
         raise ValueError(f"{folder}: no exemplar files (NAME.npz) in this folder")
-    by: dict[str, list[str]] = {}
-    for file, exemplar in found.items():
-        by.setdefault(exemplar.picked_by, []).append(file)
-    for name, files in by.items():
-        if len(files) > 1 and name != "person":
+    for name in {exemplar.picked_by for exemplar in found.values()} - {"person"}:
+        files = [file for file, exemplar in found.items() if exemplar.picked_by == name]
+        if len(files) > 1:
             what = f"{', '.join(files)} were all picked by {name}; each counts as a person"
             warnings.warn(f"{folder}: {what}", stacklevel=3)
     return found
@@ -113,7 +111,8 @@ def agreement(images: list[dict], people: int, shown: int = SHOWN) -> dict:
 
 
 def tables(results: dict) -> list[pd.DataFrame]:
-    """The images that were picked, by how many people, and the pairs, with their effect."""
+    """The agreement; the images that were picked, by how many; and the pairs, with their effect."""
+    agreed = pd.DataFrame([results["agreement"]]).drop(columns="shown").set_index("people")
     images = [
         {"row": each["row"], "label": each["label"]}
         | {side: len(each[side]) for side in ("good", "bad")}
@@ -128,7 +127,7 @@ def tables(results: dict) -> list[pd.DataFrame]:
     ]
     pairs += [{"good / bad": name} | found for name, found in results["reference"].items()]
     pairs = pd.DataFrame(pairs).rename(columns=MEASURES).astype({"people": "Int64"})
-    return [pd.DataFrame(images).set_index("row"), pairs.set_index("good / bad")]
+    return [agreed, pd.DataFrame(images).set_index("row"), pairs.set_index("good / bad")]
 
 
 def _of_one_kind(picks: Picks, folder: str | Path, opened: Run | None) -> Picks:
@@ -164,10 +163,9 @@ def _images(picks: Picks, opened: Run | None) -> list[dict]:
     map lies. An image is known by its pixels."""
     found: dict[str, dict] = {}
     for file, side, row, label, image, cam in _picked(picks):
-        key = digest(image)
-        new = {"row": row, "label": label, "digest": key, "good": [], "bad": []}
-        each = found.setdefault(key, new)
-        each["good" if side == "good" else "bad"].append(file)
+        new = {"row": row, "label": label, "digest": digest(image), "good": [], "bad": []}
+        each = found.setdefault(new["digest"], new)
+        each[side].append(file)
         if opened:
             masks = opened.data[row].masks.items()
             large = upsample(cam, tuple(image.shape[2:]))
@@ -179,8 +177,7 @@ def _pairs(picks: Picks) -> dict[str, dict]:
     """What was picked together, by the rows' names, most often first, with the files."""
     found: dict[str, dict] = {}
     for file, exemplar in picks.items():
-        rows = {side: list(getattr(exemplar, side).index) for side in ("good", "bad")}
-        each = rows | {"files": []}
+        each = {"good": [*exemplar.good.index], "bad": [*exemplar.bad.index], "files": []}
         found.setdefault(digest(*exemplar.tensors), each)["files"].append(file)
     names: dict[str, dict] = {}
     for key, each in sorted(found.items(), key=lambda item: -len(item[1]["files"])):
