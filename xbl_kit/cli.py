@@ -240,14 +240,12 @@ def _parser() -> argparse.ArgumentParser:
         (looks, "describe", DESCRIBE, _describe, ALL, (*LOOKING, "out", "json")),
     ):
         command = within.add_parser(name, help=text, argument_default=argparse.SUPPRESS)
-        command.set_defaults(act=act)
+        command.set_defaults(act=act, **({"strength": 0.9} if name == "mimm-x" else {}))
         how = {"default": "phantom"} if act in (_reproduce, _compare) else {"required": True}
         if kinds:
             command.add_argument("--data", choices=kinds, help="kind of data set", **how)
         else:
             command.add_argument("folder", type=Path, help="folder with an exemplar file each")
-        if name == "mimm-x":
-            command.set_defaults(strength=0.9)
         for flag in (*flags, "debug"):
             command.add_argument(f"--{flag}", **FLAGS[flag])
     return parser
