@@ -79,9 +79,10 @@ lab: setup ## open JupyterLab on the first lesson
 DATA ?= phantom
 PICKS ?= picks
 SHOWN := build/$(if $(filter phantom,$(DATA)),start-here,picker-$(DATA))
-build/picker-%:
-	$(BIN)/xbl-kit reproduce exbl --models unrefined --data $* $(if $(ROOT),--root "$(ROOT)") \
-		--out $@ --resume
+.PHONY: $(SHOWN)
+build/picker-$(DATA):
+	$(BIN)/xbl-kit reproduce exbl --models unrefined --data $(DATA) --out $@ --resume \
+		$(if $(ROOT),--root "$$(cd "$(ROOT)" && pwd)")
 picker: setup ## the picker as a page for people who do not see notebooks (DATA=table ROOT=FOLDER)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[picker]"
 	$(MAKE) --no-print-directory $(SHOWN)
