@@ -86,9 +86,9 @@ def _compare(options: dict, as_json: bool) -> int:
 def _picks(options: dict, as_json: bool) -> int:
     from xbl_kit.run.picks import class_picks, tables
 
-    out = options["out"] = options["out"] or Path("build") / f"picks-{options['folder'].name}"
-    del options["reading"]
-    return _report(out, as_json, *tables(class_picks(options.pop("folder"), **options)))
+    folder, _ = options.pop("folder"), options.pop("reading")
+    out = options["out"] = options["out"] or Path("build") / f"picks-{folder.resolve().name}"
+    return _report(out, as_json, *tables(class_picks(folder, **options)))
 
 
 def _report(out: Path, as_json: bool, *tables) -> int:
