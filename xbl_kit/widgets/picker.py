@@ -106,10 +106,10 @@ class ExemplarPicker(anywidget.AnyWidget):
             with warnings.catch_warnings(record=True) as others:
                 warnings.simplefilter("always")
                 path = self.exemplar.save_as(content["name"], self._folder)
-            there = f"; {others[0].message}" if others else ""
+            there = "; there is another file of that name, which stays" if others else ""
             self._said = f"Saved as {path}{there}"
         except (OSError, ValueError) as error:
-            self._said = f"Not saved: {error}"
+            self._said = f"Not saved: {error}".partition(", or set picker.")[0]  # no Python here
 
     @traitlets.validate("good", "bad")
     def _check_pick(self, proposal):
