@@ -8,7 +8,7 @@ LESSONS := $(sort $(wildcard notebooks/*.ipynb))
 PAGES := $(LESSONS:notebooks/%.ipynb=build/%.html)
 CHECKS := $(LESSONS:notebooks/%.ipynb=checked-%)
 TRAINED := build/mimm-x build/start-here
-.PHONY: $(PAGES) $(CHECKS) $(TRAINED)
+.PHONY: picker $(PAGES) $(CHECKS) $(TRAINED)
 export XBL_KIT_CACHE ?= $(CURDIR)/data/cache
 
 # Jobs at once, of one thread each: trainings with more threads than cores hinder each other.
@@ -78,6 +78,20 @@ lint: setup ## check style, imports between floors, and formatting
 
 lab: setup ## open JupyterLab on the first lesson
 	$(BIN)/jupyter lab $(firstword $(LESSONS))
+
+# The page shows the training images of a run: of the phantom's, or of images of yours.
+DATA ?= phantom
+PICKS ?= picks
+SHOWN := build/$(if $(filter phantom,$(DATA)),start-here,picker-$(DATA))
+.PHONY: $(SHOWN)
+build/picker-$(DATA):
+	$(BIN)/xbl-kit reproduce exbl --models unrefined --data $(DATA) --out $@ --resume \
+		$(if $(ROOT),--root "$$(cd "$(ROOT)" && pwd)")
+picker: setup ## the picker as a page for people who do not see notebooks (DATA=table ROOT=FOLDER)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[picker]"
+	$(MAKE) --no-print-directory $(SHOWN)
+	XBL_KIT_RUN=$(abspath $(SHOWN)) XBL_KIT_PICKS=$(abspath $(PICKS)) JUPYTER_PATH=notebooks/apps \
+		$(BIN)/voila --template=picker notebooks/apps/picker.ipynb
 
 clean: ## delete results, caches and .venv
 	rm -rf build data/cache data/downloads $(VENV)

@@ -6,7 +6,9 @@ python notebooks/build.py --execute 01 03     the same after running these
 
 A cell tagged `exercise` holds one function. What stands there between the lines
 `### BEGIN SOLUTION` and `### END SOLUTION` (nbgrader's markers) becomes a NotImplementedError;
-words after `### BEGIN SOLUTION:` are its message. The next cell, tagged `check`, tests the answer.
+words after `### BEGIN SOLUTION:` are its message. The next cell, tagged `check`, tests the answer;
+here it first says so where there is none, or nothing is returned. Both cells have the metadata that
+nbgrader needs to grade the answer (docs/teaching/nbgrader.md).
 """
 
 import json
@@ -21,6 +23,13 @@ from nbclient import NotebookClient
 HERE = Path(__file__).resolve().parent
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 REGION = re.compile(rf"^([ \t]*){BEGIN}:?[ \t]*(.*)\n(?:.*\n)*?[ \t]*{END}[ \t]*$", re.MULTILINE)
+GUARD = """\
+from xbl_kit.answers import answer
+
+{name} = answer("{name}", globals())
+
+"""
+POINTS = 5  # of an exercise; a lecturer may give others
 WIDGET = "application/vnd.jupyter.widget-view+json"
 HEADER = """\
 > **Exercises**, generated from [{name}](../{name}.ipynb), where the solutions stand. Fill in the
@@ -44,6 +53,14 @@ def stub(source: str) -> tuple[str, str]:
     return functions[0], REGION.sub(replaced, source)
 
 
+def graded(name: str, *, points: int | None = None) -> dict:
+    """Metadata of a cell for nbgrader: of an answer, or of the check that gives its points."""
+    checks = points is not None
+    cell = {"schema_version": 3, "grade_id": f"check-{name}" if checks else name, "task": False}
+    cell |= {"grade": checks, "solution": not checks, "locked": checks}
+    return cell | ({"points": points} if checks else {})
+
+
 def one_deeper(source: str, *, markdown: bool) -> str:
     """The cell with its relative paths, and in markdown its links, written for one folder below."""
     source = re.sub(r"""(?<![\w./])\.\./|(?<=")\.\.(?=")|(?<=')\.\.(?=')""", r"../\g<0>", source)
@@ -59,10 +76,13 @@ def exercises(lesson: nbformat.NotebookNode, name: str) -> nbformat.NotebookNode
         if "exercise" in tags:
             function, cell.source = stub(cell.source)
             functions.append(f"`{function}`")
+            cell.metadata.nbgrader = graded(function)
         elif BEGIN in cell.source or END in cell.source:
             raise ValueError(f"{name}: a solution in a cell without tag 'exercise':\n{cell.source}")
         if "check" in tags:  # "run all" goes on behind a check whose exercise is not yet solved
             cell.metadata.tags = [*tags, "raises-exception"]
+            cell.metadata.nbgrader = graded(function, points=POINTS)
+            cell.source = GUARD.format(name=function) + cell.source
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
         cell.source = one_deeper(cell.source, markdown=cell.cell_type == "markdown")

@@ -101,3 +101,47 @@ def test_saving_replaces_no_file_of_another_kind_and_damage_is_named(tmp_path):
         (tmp_path / "pick.npz").write_bytes(damaged)
         with pytest.raises(ValueError, match=r"pick\.npz: not an exemplar"):
             Exemplar.load(tmp_path / "pick.npz")
+
+
+@pytest.fixture
+def pair():
+    return Exemplar(good=_explained(), bad=_explained(seed=1))
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "kept"),
+    [
+        ("Ada", "Ada.npz", "Ada"),
+        ("  Zoë   L. ", "Zoë-L.npz", "Zoë L."),
+        ("Zoe\u0308", "Zoë.npz", "Zoë"),  # one letter, however it was typed
+        ("../../etc/passwd", "etc-passwd.npz", "../../etc/passwd"),
+        ("C:\\x|?*", "C-x.npz", "C:\\x|?*"),
+        ("李", "李.npz", "李"),
+        ("a" * 300, "a" * 60 + ".npz", "a" * 60),
+    ],
+)
+def test_a_pick_is_saved_under_a_persons_name(pair, tmp_path, name, file, kept):
+    assert pair.save_as(name, tmp_path / "picks") == tmp_path / "picks" / file
+    assert [path.name for path in (tmp_path / "picks").iterdir()] == [file]
+    again = Exemplar.load(tmp_path / "picks" / file)
+    assert again.picked_by == kept and again.good.index == pair.good.index
+
+
+@pytest.mark.parametrize("name", ["", "  ", "...", "-/-", "auto", " Auto "])
+def test_a_name_that_is_none_is_refused(pair, tmp_path, name):
+    with pytest.raises(ValueError, match=r"^name .*choose another$"):
+        pair.save_as(name, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_name_that_is_taken_gets_a_number_and_nothing_is_lost(pair, tmp_path):
+    (tmp_path / "Ada.npz").write_text("hers")
+    with pytest.warns(UserWarning, match=r"Ada\.npz: says something else, and stays"):
+        assert pair.save_as("Ada", tmp_path).name == "Ada-1.npz"
+    other = Exemplar(good=_explained(seed=2), bad=_explained(seed=3))
+    with pytest.warns(UserWarning, match=r"Ada(-1)?\.npz"):
+        assert other.save_as("Ada", tmp_path).name == "Ada-2.npz"
+    assert (tmp_path / "Ada.npz").read_text() == "hers"
+    with pytest.warns(UserWarning, match=r"Ada\.npz"):  # the same picks need no third file
+        assert pair.save_as("Ada", tmp_path).name == "Ada-1.npz"
+    assert torch.equal(Exemplar.load(tmp_path / "Ada-1.npz").good.cam, pair.good.cam)

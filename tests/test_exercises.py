@@ -447,6 +447,59 @@ def test_every_exercise_has_a_wrong_answer(exercise):
     assert WRONG.get(exercise.name), f"add a wrong answer of {exercise.name} to WRONG in this file"
 
 
+# What a student has: the generated cells
+
+
+@pytest.fixture(scope="module")
+def given(builder) -> dict[str, Exercise]:
+    """The exercises as they are given to students, by name."""
+    made = (builder.exercises(lesson, stem) for stem, lesson in LESSONS.items())
+    return {each.name: each for notebook in made if notebook for each in exercises_of(notebook)}
+
+
+def said(*sources: str) -> str:
+    """What the check says of an answer: one line."""
+    with pytest.raises(AssertionError) as error:
+        run(*sources)
+    (line,) = str(error.value).splitlines()
+    return line
+
+
+@each_exercise
+def test_a_solution_passes_the_check_that_a_student_has(exercise, given, capsys):
+    run(exercise.source, given[exercise.name].check)
+    assert "right" in capsys.readouterr().out.splitlines()[-1]
+
+
+@each_exercise
+def test_a_check_says_that_nothing_is_returned(exercise, given):
+    forgotten = f"def {exercise.name}(*given):\n    found = 1"
+    imports, _, _ = exercise.source.partition("def ")
+    assert said(imports, forgotten, given[exercise.name].check) == (
+        f"nothing is returned: let {exercise.name} end with `return ...`"
+    )
+
+
+@each_exercise
+def test_a_check_says_that_there_is_no_answer(exercise, given):
+    words = f"{exercise.name} is not there: run the cell above"
+    assert said(given[exercise.name].check).startswith(words)
+
+
+@each_exercise
+def test_a_stub_fails_and_a_check_may_be_run_twice(exercise, given, capsys):
+    check = given[exercise.name].check
+    with pytest.raises(NotImplementedError, match="your turn"):
+        run(given[exercise.name].source, check)
+    run(exercise.source, check, check)
+
+
+@pytest.mark.parametrize("stem", LESSONS)
+def test_generated_exercises_keep_the_contract(stem, builder):
+    if made := builder.exercises(LESSONS[stem], stem):
+        assert not faults(made)
+
+
 def test_there_are_exercises():
     assert EXERCISES
 
@@ -502,6 +555,12 @@ assert twice(three) == 6, "that is not the double"
 assert twice(three, again=True) == 12, "twice the double is four times as much"
 print("right: 3 and 3 is 6")"""
 
+GUARD = """\
+from xbl_kit.answers import answer
+
+twice = answer("twice", globals())
+
+"""
 
 SHOW = "print(twice(2, i), flush=True)"
 
@@ -549,6 +608,20 @@ def test_a_broken_contract_is_seen(small, at, change, words):
     assert any(words in fault for fault in faults(small))
 
 
+def test_the_two_cells_tell_nbgrader_what_they_are(small, builder):
+    notebook = builder.exercises(small, "07_small")
+    nbformat.validate(notebook)
+    solution, check = (cell.metadata.nbgrader for cell in notebook.cells[3:5])
+    both = {"schema_version": 3, "task": False}
+    assert solution == both | {
+        "grade": False, "solution": True, "locked": False, "grade_id": "twice"
+    }  # fmt: skip
+    assert check == both | {
+        "grade": True, "solution": False, "locked": True, "grade_id": "check-twice", "points": 5
+    }  # fmt: skip
+    assert sum("nbgrader" in cell.metadata for cell in notebook.cells) == 2
+
+
 def test_exercises_hold_stubs_and_no_outputs(small, builder):
     small.cells[3].update(execution_count=2, outputs=[new_output("stream", text="right")])
     made = builder.exercises(small, "07_small")
@@ -557,7 +630,7 @@ def test_exercises_hold_stubs_and_no_outputs(small, builder):
     assert "[Before](../00_start_here.ipynb), [web](https://a.b/../c)" in title.source
     assert "](../../README.md)" in task.source and HINT.search(task.source)
     assert exercise.source == STUB and exercise.metadata.tags == ["exercise"]
-    assert check.source == CHECK and check.execution_count is None and check.outputs == []
+    assert check.source == GUARD + CHECK and check.execution_count is None and check.outputs == []
     assert check.metadata.tags == ["check", "nbval-check-output", "raises-exception"]
     assert later.source == small.cells[4].source
     assert [cell.id for cell in made.cells] == [f"small-{i:02}" for i in range(6)]

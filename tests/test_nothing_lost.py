@@ -55,6 +55,10 @@ def _rows() -> list[dict]:
     ]
 
 
+# The pairs here are of noise, and no images of the runs that they are given to.
+pytestmark = pytest.mark.filterwarnings("ignore:exemplar of other images")
+
+
 def _picks(seed: int) -> Exemplar:
     generator = torch.Generator().manual_seed(seed)
 

@@ -225,3 +225,40 @@ def test_half_precision_is_shown_and_saved(tmp_path, dtype):
     side = Explained(halved["images"][:1], halved["cams"][:1], (100,), ("COVID",))
     assert {side.image.dtype, side.cam.dtype} <= {torch.float32, torch.float64}
     Exemplar(side, side).save(tmp_path / "y.npz")
+
+
+def _press_save(picker, name: str) -> str:
+    """What the browser sends, and what it is told."""
+    data = {"method": "custom", "content": {"name": name}}
+    picker._handle_msg({"content": {"data": data}, "buffers": []})
+    return picker._said
+
+
+def test_a_pick_is_saved_from_the_page_under_a_name(tmp_path):
+    picker = ExemplarPicker(**_arrays(), folder=tmp_path / "picks")
+    assert picker._rows["saves"] is True and picker._said == ""
+    said = "Not saved: no good and no bad explanation picked yet: focus a thumbnail and press "
+    assert _press_save(picker, "Ada") == said + "g (good) or b (bad)"
+    picker.good, picker.bad = 103, 106
+    assert _press_save(picker, "").startswith("Not saved: name ''")
+    assert not (tmp_path / "picks").exists()
+    assert _press_save(picker, "Ada") == f"Saved as {tmp_path / 'picks' / 'Ada.npz'}"
+    picker.bad = 109
+    said = _press_save(picker, "Ada")
+    assert said.endswith("Ada-1.npz; there is another file of that name, which stays")
+    files = [Exemplar.load(tmp_path / "picks" / name) for name in ("Ada.npz", "Ada-1.npz")]
+    assert [file.bad.index for file in files] == [(106,), (109,)]
+    assert {file.picked_by for file in files} == {"Ada"}
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path):
+    (tmp_path / "picks").write_text("a file")
+    picker = ExemplarPicker(**_arrays(), folder=tmp_path / "picks")
+    picker.good, picker.bad = 103, 106
+    assert _press_save(picker, "Ada").startswith("Not saved: ")
+
+
+def test_without_a_folder_nothing_can_be_saved(picker):
+    assert picker._rows["saves"] is False
+    picker.good, picker.bad = 103, 106
+    assert _press_save(picker, "Ada") == ""

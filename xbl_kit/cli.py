@@ -21,6 +21,7 @@ EXBL = "train Unrefined, pick exemplars, refine with eXBL, verify"
 CHECK = "list every fault; exit 1 if there is one"
 DESCRIBE = "counts, biases, leakage; writes a data card"
 COMPARE = "train methods side by side: what works when, for what effort"
+PICKS = "a class's picks: how far they agree, and what each pair does to the model"
 MIMM = "unlearn several spurious factors at once, beside baselines and an oracle, verify"
 
 
@@ -43,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if not isinstance(error, KeyboardInterrupt):
                 _tell(_in_words(error))
                 return 1
-            goes_on = act in (_reproduce, _compare)
+            goes_on = act in (_reproduce, _compare, _picks)
             again = ["xbl-kit", *arguments, *["--resume"] * (goes_on and "resume" not in options)]
             _tell(f"interrupted; `{shlex.join(again)}` {'goes on' if goes_on else 'starts anew'}")
             return 130
@@ -80,6 +81,14 @@ def _compare(options: dict, as_json: bool) -> int:
 
     out = options["out"] = options["out"] or Path("build") / f"compare-{options['data']}"
     return _report(out, as_json, comparison(compare(**options)))
+
+
+def _picks(options: dict, as_json: bool) -> int:
+    from xbl_kit.run.picks import class_picks, tables
+
+    folder, _ = options.pop("folder"), options.pop("reading")
+    out = options["out"] = options["out"] or Path("build") / f"picks-{folder.resolve().name}"
+    return _report(out, as_json, *tables(class_picks(folder, **options)))
 
 
 def _report(out: Path, as_json: bool, *tables) -> int:
@@ -193,6 +202,9 @@ FLAGS = {
     "unlabelled": _flag("give so many without labels, half break the bias", "N", type=int),
     "controls": _flag("also without, or with nothing but, the region", "C1,C2", **NAMES),
     "biased": _flag("class that the bias speaks for (default: as Unrefined errs)", "LABEL"),
+    "run": _flag("the finished run that was picked from, such as build/start-here", "DIR"),
+    "train": _flag("refine with every pair that was picked", action="store_true"),
+    "shown": _flag("how many images each person saw (default: 300)", "N", type=int),
     "seed": _flag("seed of data, weights and order (default: 0)", type=int, default=0),
     "out": _flag("folder to write to (default: build/...)", "DIR", type=Path, default=None),
     "resume": _flag("go on with a run that was stopped", action="store_true"),
@@ -223,15 +235,17 @@ def _parser() -> argparse.ArgumentParser:
         (experiments, "exbl", EXBL, _reproduce, drawn, (*TRAINING, "models", *exbl, *ENDING)),
         (experiments, "mimm-x", MIMM, _reproduce, ALL, (*TRAINING, "models", *mimm, *ENDING)),
         (commands, "compare", COMPARE, _compare, drawn, (*TRAINING, *compared, *ENDING)),
+        (commands, "picks", PICKS, _picks, (), ("run", "train", "shown", *ENDING)),
         (looks, "check", CHECK, _check, LISTED, (*LOOKING, "json")),
         (looks, "describe", DESCRIBE, _describe, ALL, (*LOOKING, "out", "json")),
     ):
         command = within.add_parser(name, help=text, argument_default=argparse.SUPPRESS)
-        command.set_defaults(act=act)
+        command.set_defaults(act=act, **({"strength": 0.9} if name == "mimm-x" else {}))
         how = {"default": "phantom"} if act in (_reproduce, _compare) else {"required": True}
-        command.add_argument("--data", choices=kinds, help="kind of data set", **how)
-        if name == "mimm-x":
-            command.set_defaults(strength=0.9)
+        if kinds:
+            command.add_argument("--data", choices=kinds, help="kind of data set", **how)
+        else:
+            command.add_argument("folder", type=Path, help="folder with an exemplar file each")
         for flag in (*flags, "debug"):
             command.add_argument(f"--{flag}", **FLAGS[flag])
     return parser

@@ -1,9 +1,11 @@
 """The record of a person's feedback: good explanations and bad ones."""
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
+from unicodedata import normalize
 from zipfile import ZipFile
 
 import numpy as np
@@ -12,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from xbl_kit.explain import widened
-from xbl_kit.storage import write_whole
+from xbl_kit.storage import write_beside, write_whole
 
 MOST = 2**28  # bytes in an exemplar file: 1,000 images of 224 px
 KINDS = {"image": ("f", 4), "cam": ("f", 3), "index": ("iu", 1), "label": ("U", 1)}
@@ -56,8 +58,8 @@ class Explained:
 class Exemplar:
     """Good and bad explanations to refine a model with (Hagos et al. 2023, eq. 4-5).
 
-    `picked_by` says who chose them: "auto" or "person". One pair is what the paper uses; several
-    of either kind are allowed. Saved as one `.npz` file that needs no pickle to be read.
+    `picked_by` says who chose them: "auto", "person" or a person's name. One pair is what the paper
+    uses; several of either kind are allowed. Saved as one `.npz` file that needs no pickle.
     """
 
     good: Explained
@@ -78,6 +80,26 @@ class Exemplar:
         if picked_by_person(path) and self.picked_by == "auto":
             what = "picked by a person, whom no automatic pick replaces; save under another name"
             raise FileExistsError(f"{path}: {what}")
+        write_whole(path, self._content())
+
+    def save_as(self, name: str, folder: str | Path) -> Path:
+        """Write the exemplar to `folder`, picked by a person of this `name`; returns the file.
+
+        It is NAME.npz, with what no file name may hold made a dash. Another's file of that name
+        stays, and this one becomes NAME-1.npz, with a warning. Raises ValueError for no name.
+        """
+        name = normalize("NFC", " ".join(name.split()))[:60]
+        file = re.sub(r"[^\w]+", "-", name).strip("-_")
+        if not file or name.casefold() == "auto":
+            what = (
+                "expected letters or digits" if not file else "so the automatic ranking is called"
+            )
+            raise ValueError(f"name {name!r}: {what}; choose another")
+        named = replace(self, picked_by=name)
+        return write_beside(Path(folder) / f"{file}.npz", named._content())
+
+    def _content(self) -> bytes:
+        """What the file holds."""
         arrays = {"picked_by": np.array(self.picked_by)}
         for side in ("good", "bad"):
             for name, value in vars(getattr(self, side)).items():
@@ -85,7 +107,7 @@ class Exemplar:
                 arrays[f"{side}_{name}"] = value.numpy(force=True) if is_tensor else np.array(value)
         whole = BytesIO()
         np.savez_compressed(whole, **arrays)
-        write_whole(path, whole.getbuffer())
+        return whole.getvalue()
 
     @classmethod
     def load(cls, path: str | Path) -> "Exemplar":

@@ -51,6 +51,16 @@ def pick_automatically(
     return Exemplar(*(explained(data, rows, cam, at) for at in sides), picked_by="auto")
 
 
+def is_of(exemplar: Exemplar, data: Dataset) -> bool:
+    """Whether the images of an exemplar are those that the data have in its rows."""
+    for side in (exemplar.good, exemplar.bad):
+        known = all(0 <= row < len(data) for row in side.index)
+        images = data[side.index].image if known else side.image[:0]
+        if images.shape != side.image.shape or (images - side.image).abs().max() > 0.01:
+            return False
+    return True
+
+
 def _least_inside(share: Tensor, label: Tensor) -> int:
     """The class with the lowest mean share; -1 where there is no image."""
     means = {number: share[label == number].mean().item() for number in label.unique().tolist()}

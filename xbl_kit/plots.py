@@ -205,6 +205,27 @@ def dots(points: Sequence[tuple], *, xlabel: str, chance: float | None = None) -
 
 
 @AS_TEXT
+def beside(
+    rows: Sequence[str], columns: Mapping[str, Sequence], lines: Mapping[str, Mapping[str, float]]
+) -> Figure:
+    """A panel a column, with a dot for each of the `rows`, and a dotted line at its `lines`."""
+    size = (2 + 2.6 * len(columns), 1.6 + 0.3 * len(rows))
+    figure, [cells] = panels(size, 1, len(columns), sharey=True)
+    for axes, (title, values) in zip(cells, columns.items(), strict=True):
+        axes.plot(values, range(len(rows)), "o", color="black")
+        for name, value in lines.get(title, {}).items():
+            axes.axvline(value, color=colour(name.partition(",")[0]), linestyle="--", label=name)
+        top = 1.02 if title in lines else max(values) + 0.5
+        axes.set(xlabel=title, xlim=(-0.02 * top, top), ylim=(len(rows) - 0.5, -0.5))
+        axes.grid(axis="y", linewidth=0.3)
+        axes.xaxis.get_major_locator().set_params(integer=title not in lines)
+    cells[0].set_yticks(range(len(rows)), rows)
+    figure.legend(*cells[-1].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    sns.despine(figure)
+    return figure
+
+
+@AS_TEXT
 def share_maps(tables: Mapping[str, DataFrame]) -> Figure:
     """One panel a table of P(level | label), a row a label: rows that differ are a bias."""
     widths = [table.shape[1] for table in tables.values()]

@@ -27,7 +27,7 @@ async ([state, buffers, script, style]) => {
       if (changed) (listeners.get(`change:${name}`) ?? []).forEach((call) => call());
     },
     save_changes: () => { window.sent += 1; },
-    send: () => { window.sent += 1; },
+    send: (content) => { window.sent += 1; window.asked = content; },
     on: (event, call) => listeners.set(event, [...(listeners.get(event) ?? []), call]),
     off: () => {},
   };
@@ -72,7 +72,7 @@ def show(chromium):
 
     def draw(**options):
         picker = _picker(**options)
-        state = {name: getattr(picker, name) for name in ("good", "bad", "_rows")}
+        state = {name: getattr(picker, name) for name in ("good", "bad", "_rows", "_said")}
         names = ("_sheet", "_maps", "_colours")
         buffers = {name: b64encode(getattr(picker, name)).decode() for name in names}
         script = b64encode(_FRONT_END.read_bytes()).decode()
@@ -320,3 +320,29 @@ def test_texts_are_readable_on_a_page_that_is(scheme, show, contrasts):
     page.evaluate("model.set('good', 10)")
     found = contrasts(page)
     assert len(found) >= 12 and min(found.values()) >= 4.5, found
+
+
+def test_a_name_is_asked_for_and_what_came_of_it_is_said(show, contrasts, tmp_path):
+    page = show(folder=tmp_path)
+    field = page.get_by_label("Your name")
+    field.fill("Ada")
+    field.press("g")  # a letter of the name, no pick
+    assert _picks(page) == [None, None]
+    field.press("Enter")
+    assert page.evaluate("asked") == {"name": "Adag"}
+    field.fill("Ben")
+    page.get_by_role("button", name="Save").click()
+    assert page.evaluate("asked") == {"name": "Ben"}
+    page.evaluate("model.set('_said', 'Saved as picks/Ben.npz')")
+    expect(page.get_by_role("status").filter(has_text="Saved as picks/Ben.npz")).to_be_visible()
+    assert min(contrasts(page).values()) >= 4.5
+
+
+def test_an_empty_name_is_not_sent(show, tmp_path):
+    page = show(folder=tmp_path)
+    page.get_by_role("button", name="Save").click()
+    assert page.evaluate("window.asked") is None and page.evaluate("sent") == 0
+
+
+def test_without_a_folder_no_name_is_asked_for(show):
+    assert show().get_by_label("Your name").count() == 0

@@ -2,6 +2,7 @@
 
 import copy
 import time
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cache
@@ -17,7 +18,7 @@ from xbl_kit.digests import digest
 from xbl_kit.exemplar import Exemplar
 from xbl_kit.methods import Known
 from xbl_kit.models import Classifier, layer_statistics
-from xbl_kit.pick import pick_automatically
+from xbl_kit.pick import is_of, pick_automatically
 from xbl_kit.run.measure import content, corrected, score, told
 from xbl_kit.run.recipes import RECIPES, Recipe, in_order
 from xbl_kit.run.report import draw_tsne
@@ -215,10 +216,10 @@ def open_work(
     return work
 
 
-def do_all(works: Sequence[Work]) -> None:
+def do_all(works: Sequence[Work], what: str = "compare") -> None:
     """Every stage of every run; what other processes are at is waited for."""
     count, one = sum(len(work.left) for work in works), len(works) == 1
-    with tqdm(total=count, desc="compare", unit="stage", disable=one or None) as bar:
+    with tqdm(total=count, desc=what, unit="stage", disable=one or None) as bar:
         while left := [work for work in works if work.left]:
             if not (done := sum(work.go_on() for work in left)):
                 time.sleep(1)
@@ -245,9 +246,14 @@ def _pick(task: Task, model: Classifier, files: OwnFiles | None) -> Exemplar:
 
 
 def _refuse_misfit(exemplar: Exemplar, task: Task) -> None:
-    """Raise ValueError for an exemplar that was not picked from data like these."""
+    """Raise ValueError for an exemplar that was not picked from data like these; say so where it
+    may have been, but not from these very images."""
     for side in (exemplar.good, exemplar.bad):
         for label in side.label:
             one_of("exemplar's label", label, task.data.classes)
         if (theirs := side.image.shape[2:]) != (ours := task.data.images.shape[1:]):
             raise ValueError(f"exemplar of {tuple(theirs)} pixels: expected {tuple(ours)}")
+    if not (task.settings.control or is_of(exemplar, task.data)):
+        rows = ", ".join(map(str, exemplar.good.index + exemplar.bad.index))
+        what = f"other images than in rows {rows} of these data: picked elsewhere, and used here"
+        warnings.warn(f"exemplar of {what}", stacklevel=3)

@@ -255,6 +255,17 @@ function makeActions(ui) {
     ui.count);
 }
 
+/** A name and a button: the kernel saves the picks, and says where. */
+function makeSaving(ui) {
+  const name = h("input", { type: "text", maxlength: 60, autocomplete: "off", required: true });
+  const send = (event) => {
+    event.preventDefault();
+    ui.model.send({ name: name.value });
+  };
+  return h("form", { class: "xbl-bar", "aria-label": "Save", onsubmit: send },
+    h("label", {}, "Your name", name), h("button", { type: "submit" }, "Save"), ui.saved);
+}
+
 /** Order by a measure; items without one (an empty map has no share) come last. */
 function compareBy(key, sign) {
   return (a, b) => (a[key] == null) - (b[key] == null) || sign * (a[key] - b[key]) || a.row - b.row;
@@ -354,12 +365,14 @@ function layOut(ui) {
   });
   ui.count = h("output", { class: "xbl-count", "aria-label": "shown" });
   ui.live = h("div", { class: "xbl-hidden", role: "status", "aria-live": "polite" });
+  ui.saved = h("output", { class: "xbl-saved" });
   ui.compare = h("div", { class: "xbl-compare" });
   const none = h("p", { class: "xbl-empty" },
     "No explanation fits the filters. Set Class or Prediction back to all.");
   const sizes = `--xbl-size: ${ui.thumbnail}px; --xbl-image: ${ui.image[1]}px`;
   ui.root = h("div", { class: "xbl-picker", style: sizes },
-    makeToolbar(ui), ui.grid, none, makeActions(ui), ui.compare, ui.live);
+    makeToolbar(ui), ui.grid, none, makeActions(ui), ui.compare,
+    ...(ui.saves ? [makeSaving(ui)] : []), ui.live);
 }
 
 /** Jupyter reads keys before the page does; this attribute on what has the focus, no ancestor,
@@ -377,18 +390,22 @@ function keepKeys(root) {
 async function render({ model, el }) {
   const state = readState(model);
   const sheet = await createImageBitmap(new Blob([bytes(model.get("_sheet"))]));
-  const ui = { ...state, paint: painter(state, sheet), picks: makePicks(model, state.several),
+  const ui = { ...state, model, paint: painter(state, sheet), picks: makePicks(model, state.several),
     view: { label: "", right: "", sort: "row,1" }, shown: [] };
   for (const item of ui.items) item.option = makeThumbnail(item, ui.paint);
   layOut(ui);
   keepKeys(ui.root);
   look(ui);
   const onPicks = () => showPicks(ui);
+  const onSaved = () => (ui.saved.value = model.get("_said"));
   onPicks();
+  onSaved();
   el.append(ui.root);
   for (const kind of KINDS) model.on(`change:${kind}`, onPicks);
+  model.on("change:_said", onSaved);
   return () => {
     for (const kind of KINDS) model.off(`change:${kind}`, onPicks);
+    model.off("change:_said", onSaved);
     sheet.close();
   };
 }

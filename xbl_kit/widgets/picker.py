@@ -1,5 +1,6 @@
 """Choosing exemplary explanations by hand: a grid of heat maps in the notebook."""
 
+import warnings
 from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -48,6 +49,8 @@ class ExemplarPicker(anywidget.AnyWidget):
     _maps = traitlets.Bytes().tag(sync=True)
     _colours = traitlets.Bytes(_COLOURS.tobytes()).tag(sync=True)
     _rows = traitlets.Dict().tag(sync=True)
+    # What came of saving, for who sees the page alone.
+    _said = traitlets.Unicode().tag(sync=True)
 
     def __init__(
         self,
@@ -62,13 +65,14 @@ class ExemplarPicker(anywidget.AnyWidget):
         confidence: Float[Tensor, " n"] | None = None,
         several: bool = False,
         thumbnail: int = 96,
+        folder: str | Path | None = None,
     ):
         columns = dict(index=index, label=label, predicted=predicted)
         columns |= {"share": share, "confidence": confidence}
         _check_columns(columns | {"images": images, "cams": cams}, len(classes))
         self._images, self._cams = (widened(each.detach().cpu()) for each in (images, cams))
         self._index, self._label, self._predicted = index, label, predicted
-        self._several, self._classes = several, tuple(classes)
+        self._several, self._classes, self._folder = several, tuple(classes), folder
         self._at = {row: i for i, row in enumerate(index.tolist())}
         sheet, across = _image_sheet(self._images)
         super().__init__(
@@ -78,8 +82,11 @@ class ExemplarPicker(anywidget.AnyWidget):
             _maps=_eight_bits(normalise(self._cams.clamp_min(0))).numpy().tobytes(),
             _rows={name: _plain(values) for name, values in columns.items()}
             | {"classes": list(self._classes), "several": several, "thumbnail": thumbnail}
+            | {"saves": folder is not None}
             | {"image": list(images.shape[2:]), "map": list(cams.shape[1:]), "across": across},
         )
+        if folder is not None:
+            self.on_msg(self._save)
 
     @property
     def exemplar(self) -> Exemplar:
@@ -92,6 +99,17 @@ class ExemplarPicker(anywidget.AnyWidget):
                 "press g (good) or b (bad), or set picker.good and picker.bad to row numbers"
             )
         return Exemplar(**{side: self._explained(rows) for side, rows in picks.items()})
+
+    def _save(self, widget, content: dict, buffers) -> None:
+        """Save the picks under the name that was typed, and say where they are, or why not."""
+        try:
+            with warnings.catch_warnings(record=True) as others:
+                warnings.simplefilter("always")
+                path = self.exemplar.save_as(content["name"], self._folder)
+            there = "; there is another file of that name, which stays" if others else ""
+            self._said = f"Saved as {path}{there}"
+        except (OSError, ValueError) as error:
+            self._said = f"Not saved: {error}".partition(", or set picker.")[0]  # no Python here
 
     @traitlets.validate("good", "bad")
     def _check_pick(self, proposal):
