@@ -23,7 +23,8 @@ from citations import linked
 
 project, author = "xbl-kit", "The xbl-kit authors"
 release = version = xbl_kit.__version__
-copyright = "Code: Apache-2.0. Lessons and texts: CC BY 4.0"
+copyright = "the xbl-kit authors. Code: Apache-2.0; lessons and texts: CC BY 4.0"
+smartquotes = False  # quotes in docstrings are those of code
 language, root_doc = "en", "docs/index"
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinxcontrib.bibtex"]
 include_patterns = ["docs/**", "notebooks/**", "data/README.md", "CONTRIBUTING.md", "CHANGELOG.md"]
@@ -102,7 +103,7 @@ def describe_figures(app, doctree):
     outputs = app.env.temp_data.pop("figures", [])
     figures = [one for one in doctree.findall(nodes.image) if "jupyter_execute" in one["uri"]]
     for figure, output in zip(figures, outputs, strict=True):
-        figure["alt"] = output["metadata"]["image/png"]["alt"]
+        figure["alt"] = output["metadata"].get("image/png", {}).get("alt", "figure")
         header = b64decode("".join(output["data"]["image/png"])[:32])
         width, height = (int.from_bytes(header[at : at + 4]) for at in (16, 20))
         if width > 2 * height:
@@ -138,6 +139,7 @@ def forward(app, error):
 
 
 def setup(app):
+    app.add_config_value("ran", RAN, "env", (str, type(None)))  # another one: read all anew
     app.add_html_math_renderer("mathml", (math, None), (math, None))
     app.connect("source-read", read)
     app.connect("doctree-read", describe_figures)
