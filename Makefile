@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all fast trained lessons slides lab lint clean
+.PHONY: help setup run test test-all fast trained lessons slides lab lint book clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -17,6 +17,8 @@ ONE_THREAD := OMP_NUM_THREADS=1
 SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync)
 TOGETHER := +$(ONE_THREAD) $(MAKE) --no-print-directory --jobs=$(JOBS) --keep-going $(SYNC)
 
+BOOK = $(ONE_THREAD) $(BIN)/sphinx-build -W --keep-going -q -c docs -d build/doctrees . build/book
+
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -25,17 +27,17 @@ setup: $(VENV)/installed ## create .venv and install the kit with its tools
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed')"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[lab,test]"
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[lab,book,test]"
 	touch $@
 
 run: setup ## run all lessons on the phantom, write build/*.html, print the results
-	$(TOGETHER) $(PAGES)
+	$(TOGETHER) $(PAGES) || failed=$$?; XBL_KIT_LESSONS=build/lessons $(BOOK) -E; exit $${failed:-0}
 	$(BIN)/xbl-kit reproduce exbl --out build/start-here --resume
 
 test: setup lint ## fast tests, and every lesson against its saved outputs
 	$(TOGETHER) build/mimm-x fast $(CHECKS)
 
-test-all: setup trained ## what takes long: the browser, every lesson twice in one kernel
+test-all: setup trained book ## what takes long: the browser, every lesson twice in one kernel
 	$(ONE_THREAD) $(BIN)/pytest -n $(JOBS) --dist loadscope -m slow
 
 fast: setup ## the fast tests alone
@@ -58,7 +60,7 @@ build/03_refine_with_exbl.html: build/02_pick_exemplars.html
 checked-03_refine_with_exbl: checked-02_pick_exemplars
 
 $(PAGES): build/%.html: notebooks/%.ipynb
-	$(BIN)/jupyter nbconvert --log-level WARN --execute --to html --output-dir build \
+	$(BIN)/jupyter nbconvert --log-level WARN --execute --to notebook --output-dir build/lessons \
 		--ExecutePreprocessor.store_widget_state=False $<
 $(CHECKS): checked-%: notebooks/%.ipynb
 	$(BIN)/pytest -p no:cacheprovider --nbval-lax --nbval-current-env --nbval-cell-timeout=900 \
@@ -75,6 +77,10 @@ lint: setup ## check style, imports between floors, and formatting
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+	$(BIN)/codespell
+
+book: setup ## render lessons, guides and reference, without a network: build/book/index.html
+	$(BOOK)
 
 lab: setup ## open JupyterLab on the first lesson
 	$(BIN)/jupyter lab $(firstword $(LESSONS))

@@ -1,4 +1,4 @@
-"""The worked examples of CONTRIBUTING.md run, in order, as one program would."""
+"""The worked examples of CONTRIBUTING.md and of the how-tos run, each page as one program would."""
 
 import re
 import sys
@@ -13,7 +13,8 @@ import pytest
 
 import xbl_kit.run  # noqa: F401  (so that the tables of all of the package are there)
 
-PAGE = Path(__file__).resolve().parents[1] / "CONTRIBUTING.md"
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "CONTRIBUTING.md"
 BLOCK = re.compile(r"^( *)```python\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 FENCE = re.compile(r"^ *(?:```|~~~)[ \t]*[^\s`]", re.MULTILINE)  # of a block in some language
 OTHER = re.compile(r"^ *```(?:sh|text|json|csv)$", re.MULTILINE)
@@ -61,8 +62,11 @@ def example(tmp_path, monkeypatch):
     sys.modules.pop("example", None)
 
 
-def test_the_examples_of_contributing_run(example):
-    run(PAGE, example)
+@pytest.mark.parametrize(
+    "page", [PAGE, *sorted(ROOT.glob("docs/howto/*.md"))], ids=lambda p: p.stem
+)
+def test_the_examples_of_a_page_run(example, page):
+    run(page, example)
 
 
 # The test itself, on a small page

@@ -30,6 +30,12 @@ def grad_cam(
 
     Raises RuntimeError where `logits` do not depend on `features`, ValueError for features that
     are no maps or targets that are no column of the logits.
+
+    >>> features = torch.tensor([[[[1.0, 0.0], [0.0, 2.0]]]], requires_grad=True)
+    >>> logits = torch.nn.functional.pad(features.mean(dim=(2, 3)), (0, 1))
+    >>> grad_cam(features, logits, torch.tensor([0]))
+    tensor([[[0.2500, 0.0000],
+             [0.0000, 0.5000]]])
     """
     require_maps(features, logits, target)
     if not (features.requires_grad and logits.requires_grad):

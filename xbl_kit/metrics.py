@@ -79,7 +79,12 @@ def worst_group(prediction: Numbers, label: Numbers, group: Numbers) -> tuple[fl
 
 
 def worst_group_accuracy(prediction: Numbers, label: Numbers, group: Numbers) -> float:
-    """The lowest accuracy of any group, without its size: see `worst_group`."""
+    """The lowest accuracy of any group, without its size: see `worst_group`.
+
+    >>> right, group = torch.tensor([1, 1, 0, 1]), torch.tensor([0, 0, 1, 1])
+    >>> worst_group_accuracy(right, torch.ones_like(right), group)
+    0.5
+    """
     return worst_group(prediction, label, group)[0]
 
 
@@ -92,6 +97,10 @@ def activation_precision(
     of one value selects every pixel and scores the mask's share of the image. NaN for no images.
 
     Raises ValueError for shapes that differ or a tau outside (0, 1].
+
+    >>> cam, lungs = torch.tensor([[[9.0, 8.0, 1.0, 0.0]]]), torch.tensor([[[1, 0, 0, 0]]]) > 0
+    >>> activation_precision(cam, lungs, tau=0.5)  # of the two strongest pixels one
+    0.5
     """
     require_one_size(cams, masks)
     if not 0 < tau <= 1:
@@ -139,6 +148,10 @@ def probe(
     regression) or "mlp" (32 units). Images without a known level (-1) are left out.
 
     Raises ValueError for another kind, or levels of which one has fewer than two patients.
+
+    >>> level = torch.arange(40) % 2
+    >>> probe(level[:, None].float(), level)["accuracy"]  # features that are the factor
+    1.0
     """
     if kind not in PROBES:
         raise ValueError(f"kind={kind!r}: expected one of {', '.join(PROBES)}")

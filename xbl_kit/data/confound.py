@@ -25,6 +25,10 @@ def biased(preferred: Sequence[int], n_levels: int = 2, strength: float = 1.0) -
     """P(level | class), (classes, levels): `strength` on each class's preferred level.
 
     The rest is shared by the other levels. Strength 1 is full confounding, 1 / n_levels none.
+
+    >>> biased([0, 1], strength=0.75)  # class 0 prefers level 0, class 1 level 1
+    array([[0.75, 0.25],
+           [0.25, 0.75]])
     """
     if not 0 <= strength <= 1:
         raise ValueError(f"strength={strength}: expected a probability between 0 and 1")

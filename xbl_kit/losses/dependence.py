@@ -118,6 +118,10 @@ def distance_correlation(x: X, z: Z, *, epsilon: float = 1e-8) -> Float[Tensor, 
 
     A V-statistic: at independence it falls like 1 / sqrt(N) only, and is the larger the more
     features. `epsilon` under both roots keeps the gradient finite at 0 and for constant features.
+
+    >>> x = torch.tensor([[0.0], [1.0], [2.0], [5.0]])
+    >>> round(distance_correlation(x, 3 * x + 1).item(), 3)
+    1.0
     """
     # Scale-free already; divided by the mean so that epsilon is as small for small features.
     tiny = torch.finfo(torch.float32).tiny

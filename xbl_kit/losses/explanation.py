@@ -26,6 +26,10 @@ def exemplar_triplet_loss(
     that the weight does not depend on the batch size. The published script has a squared distance.
 
     Raises ValueError where the sizes differ.
+
+    >>> good, bad = torch.zeros(1, 2, 2), torch.ones(1, 2, 2)  # a distance of 2
+    >>> exemplar_triplet_loss(torch.cat([good, bad]), good, bad, reduction="none")
+    tensor([0., 3.])
     """
     triplet = [widened(maps) for maps in (explanation, good, bad)]
     if len(sizes := {tuple(maps.shape[1:]) for maps in triplet}) > 1:

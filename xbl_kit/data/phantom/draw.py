@@ -107,6 +107,12 @@ def make_phantoms(
     An image depends on its own row, `seed`, `size`, `severity` and `proportions` and on nothing
     else: flip one factor of a patient and only what that factor means changes, bit for bit.
     Raises ValueError for unequal lengths, unknown levels or a value that `Drawing` refuses.
+
+    >>> who = dict(label=[0, 0], sex=0, site=0, patient=7, size=64)
+    >>> drawn = make_phantoms(**who, age=[0, 0], growth_plate=[0, 1])  # a counterfactual pair
+    >>> changed = drawn.image[0] != drawn.image[1]
+    >>> bool(changed.any()), bool((changed & drawn.lungs[0]).any())
+    (True, False)
     """
     how = Drawing(**drawing)
     plate = age if growth_plate is None else growth_plate
