@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all fast trained lessons lab lint clean
+.PHONY: help setup tested run test test-all fast trained lessons lab lint bundle clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -14,38 +14,50 @@ export XBL_KIT_CACHE ?= $(CURDIR)/data/cache
 # Jobs at once, of one thread each: trainings with more threads than cores hinder each other.
 JOBS ?= 2
 ONE_THREAD := OMP_NUM_THREADS=1
+# Tests print much, and so one after the other; a run prints a line a lesson, and bars.
 SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync)
-TOGETHER := +$(ONE_THREAD) $(MAKE) --no-print-directory --jobs=$(JOBS) --keep-going $(SYNC)
+TOGETHER := +$(ONE_THREAD) $(MAKE) --no-print-directory --jobs=$(JOBS) --keep-going
+
+# TORCH=cpu takes the build of torch without CUDA, from PyTorch's own index.
+CPU_INDEX := --extra-index-url https://download.pytorch.org/whl/cpu
+PIP := $(BIN)/pip install --quiet --constraint constraints.txt $(if $(filter cpu,$(TORCH)),$(CPU_INDEX))
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(VENV)/installed ## create .venv and install the kit with its tools
+setup: $(VENV)/installed ## create .venv, install the kit and JupyterLab (TORCH=cpu: without CUDA)
+tested: $(VENV)/installed-tests
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed')"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[lab,test]"
+	@echo "installing: $(if $(filter cpu,$(TORCH)),2 GB,6 GB; without CUDA less: make setup TORCH=cpu)"
+	$(PIP) --editable ".[lab]"
+	touch $@
+$(VENV)/installed-tests: $(VENV)/installed
+	$(PIP) --editable ".[lab,test]"
 	touch $@
 
 run: setup ## run all lessons on the phantom, write build/*.html, print the results
-	$(TOGETHER) $(PAGES)
+	@echo "$(words $(LESSONS)) lessons, $(JOBS) at once; each has a line here when it is done"
+	@$(TOGETHER) $(PAGES)
 	$(BIN)/xbl-kit reproduce exbl --out build/start-here --resume
 
-test: setup lint ## fast tests, and every lesson against its saved outputs
-	$(TOGETHER) build/mimm-x fast $(CHECKS)
+test: tested lint ## fast tests, and every lesson against its saved outputs
+	$(TOGETHER) $(SYNC) build/mimm-x fast $(CHECKS)
 
-test-all: setup trained ## what takes long: the browser, every lesson twice in one kernel
+test-all: tested trained ## what takes long: the browser, every lesson twice in one kernel
 	$(ONE_THREAD) $(BIN)/pytest -n $(JOBS) --dist loadscope -m slow
 
-fast: setup ## the fast tests alone
+fast: tested ## the fast tests alone
 	$(ONE_THREAD) $(BIN)/pytest -n auto --dist worksteal -m "not slow"
 
 trained: setup ## train what several lessons read, once
 	$(TOGETHER) $(TRAINED)
 
 build/start-here:
-	$(BIN)/xbl-kit reproduce exbl --out $@ --resume
+	@echo "training what lessons 00 to 03 read, about 4 minutes"
+	@$(BIN)/xbl-kit reproduce exbl --out $@ --resume > /dev/null
 build/mimm-x:
 	$(BIN)/python -c "from xbl_kit.run import reproduce; reproduce('mimm-x', out='$@', resume=True, \
 		confounders=['age', 'sex', 'site'], models=['erm', 'multitask', 'balanced-dcor'])"
@@ -58,8 +70,9 @@ build/03_refine_with_exbl.html: build/02_pick_exemplars.html
 checked-03_refine_with_exbl: checked-02_pick_exemplars
 
 $(PAGES): build/%.html: notebooks/%.ipynb
-	$(BIN)/jupyter nbconvert --log-level WARN --execute --to html --output-dir build \
-		--ExecutePreprocessor.store_widget_state=False $<
+	@$(BIN)/python notebooks/page.py $< $@ \
+		$(BIN)/jupyter nbconvert --log-level WARN --execute --to html --output-dir build \
+			--ExecutePreprocessor.store_widget_state=False $<
 $(CHECKS): checked-%: notebooks/%.ipynb
 	$(BIN)/pytest -p no:cacheprovider --nbval-lax --nbval-current-env --nbval-cell-timeout=900 \
 		-o filterwarnings=default $<
@@ -67,13 +80,16 @@ $(CHECKS): checked-%: notebooks/%.ipynb
 lessons: setup trained ## re-run the lessons, save their outputs, write notebooks/exercises
 	$(BIN)/python notebooks/build.py --execute
 
-lint: setup ## check style, imports between floors, and formatting
+lint: tested ## check style, imports between floors, and formatting
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 
 lab: setup ## open JupyterLab on the first lesson
 	$(BIN)/jupyter lab $(firstword $(LESSONS))
+
+bundle: setup ## one zip for a room without internet (TORCH=cpu: without CUDA)
+	$(BIN)/python hosting/bundle.py $(if $(TORCH),--torch $(TORCH))
 
 clean: ## delete results, caches and .venv
 	rm -rf build data/cache data/downloads $(VENV)

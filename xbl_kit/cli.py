@@ -21,6 +21,8 @@ EXBL = "train Unrefined, pick exemplars, refine with eXBL, verify"
 CHECK = "list every fault; exit 1 if there is one"
 DESCRIBE = "counts, biases, leakage; writes a data card"
 COMPARE = "train methods side by side: what works when, for what effort"
+LESSONS = "copy the lessons and the tables that they read into a folder"
+DOCTOR = "say what is missing on this machine, and how to mend it; exit 1 if it is needed"
 MIMM = "unlearn several spurious factors at once, beside baselines and an oracle, verify"
 
 
@@ -125,6 +127,18 @@ def _describe(options: dict, as_json: bool) -> int:
     return 0
 
 
+def _lessons(options: dict, as_json: bool) -> int:
+    from xbl_kit.lessons import hand_out
+
+    return hand_out(options["folder"], begin="open" in options)
+
+
+def _doctor(options: dict, as_json: bool) -> int:
+    from xbl_kit.doctor import report
+
+    return report(as_json)
+
+
 def _reader(read: Callable[[str], object], expected: str) -> Callable[[str], object]:
     def reader(text: str) -> object:
         try:
@@ -197,9 +211,12 @@ FLAGS = {
     "out": _flag("folder to write to (default: build/...)", "DIR", type=Path, default=None),
     "resume": _flag("go on with a run that was stopped", action="store_true"),
     "device": _flag("where to train (default: auto)", choices=("auto", "cpu", "cuda")),
+    "folder": _flag("where to", nargs="?", type=Path, default=Path("xbl-kit-lessons")),
+    "open": _flag("then start JupyterLab on the first lesson", action="store_true"),
     "debug": _flag("show where an error was raised", action="store_true", default=False),
     "json": _flag("print JSON instead of tables", action="store_true"),
 }
+PLACES = ("folder",)  # given by their place, without a name
 READING = ("root", "target", "option")
 LOOKING = (*READING, "labels", "confounders")
 TRAINING = (*LOOKING, "skip-faulty", "backbone", "weights")
@@ -225,13 +242,16 @@ def _parser() -> argparse.ArgumentParser:
         (commands, "compare", COMPARE, _compare, drawn, (*TRAINING, *compared, *ENDING)),
         (looks, "check", CHECK, _check, LISTED, (*LOOKING, "json")),
         (looks, "describe", DESCRIBE, _describe, ALL, (*LOOKING, "out", "json")),
+        (commands, "lessons", LESSONS, _lessons, (), ("folder", "open")),
+        (commands, "doctor", DOCTOR, _doctor, (), ("json",)),
     ):
         command = within.add_parser(name, help=text, argument_default=argparse.SUPPRESS)
         command.set_defaults(act=act)
         how = {"default": "phantom"} if act in (_reproduce, _compare) else {"required": True}
-        command.add_argument("--data", choices=kinds, help="kind of data set", **how)
+        if kinds:
+            command.add_argument("--data", choices=kinds, help="kind of data set", **how)
         if name == "mimm-x":
             command.set_defaults(strength=0.9)
         for flag in (*flags, "debug"):
-            command.add_argument(f"--{flag}", **FLAGS[flag])
+            command.add_argument(flag if flag in PLACES else f"--{flag}", **FLAGS[flag])
     return parser
