@@ -173,6 +173,9 @@ def open_task(settings: Settings) -> Task:
 
     Raises ValueError for settings or data that are of no use.
     """
+    backbone, weights = settings.plan["backbone"], settings.plan["weights"]
+    if weights != "none":  # what cannot be had is said before anything is drawn or decoded
+        build_classifier(backbone, weights=weights)
     data, rows = (_read if settings.data in LISTED else _draw)(settings)
     if settings.control:
         images = _without(data, settings.region, outside=settings.control == "region-only")
