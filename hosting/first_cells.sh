@@ -22,6 +22,7 @@ environment() { # NAME: an environment without the kit
     ! "$work/$1/bin/python" -c 'import xbl_kit' 2> /dev/null || { echo "$1: has the kit" >&2; exit 1; }
 }
 
+cd "$work" # not in the repository, where Python would find the kit
 echo "Colab: a lesson alone, opened in a folder with nothing else"
 environment colab
 mkdir "$work/content" "$work/data"
@@ -48,9 +49,10 @@ JUPYTER_DATA_DIR=$work/data "$work/colab/bin/python" "$work/try.py" \
     "$kit/notebooks/exercises/03_refine_with_exbl.ipynb" "../../$table"
 
 echo "Binder: its requirements, then postBuild, in a copy of the repository"
+cd "$work"
 environment binder
 git -C "$kit" checkout-index --all --prefix="$work/repository/"
-cd "$work/repository"
+cd repository
 [ -d "$kit/build/start-here" ] && mkdir build && cp -r "$kit/build/start-here" build/
 "$work/binder/bin/pip" install --quiet --requirement .binder/requirements.txt
 PATH="$work/binder/bin:$PATH" .binder/postBuild
