@@ -16,7 +16,8 @@ def made_since(start: float, lesson: Path, page: Path) -> list[Path]:
     """The page and, of what the lesson's code names in `build/`, all that is newer than `start`."""
     names = re.findall(r"\.\./build/([\w.-]+)", lesson.read_text(encoding="utf-8"))
     found = []
-    for path in [page, *(page.parent / name for name in sorted(set(names)))]:
+    build = lesson.parents[1] / "build"
+    for path in [page, *(build / name for name in sorted(set(names)))]:
         files = [path, *(path.rglob("*") if path.is_dir() else ())]
         if any(file.exists() and file.stat().st_mtime >= start for file in files):
             found.append(path)

@@ -104,9 +104,10 @@ def run_page(tmp_path, code: str, source: str = "x = '../build/a', '../build/old
     (tmp_path / "build" / "old").mkdir()
     os.utime(tmp_path / "build" / "old", (0, 0))
     os.utime(tmp_path / "build" / "a", (0, 0))
-    nbformat.write(new_notebook(cells=[new_code_cell(source)]), tmp_path / "01_small.ipynb")
-    lesson, made = str(tmp_path / "01_small.ipynb"), str(tmp_path / "build" / "01_small.html")
-    return page.main(lesson, made, sys.executable, "-c", code, made)
+    lesson, made = tmp_path / "notebooks" / "01_small.ipynb", tmp_path / "build" / "01_small.html"
+    lesson.parent.mkdir()
+    nbformat.write(new_notebook(cells=[new_code_cell(source)]), lesson)
+    return page.main(str(lesson), str(made), sys.executable, "-c", code, str(made))
 
 
 def test_a_lesson_is_one_line_with_its_time_and_what_it_made(tmp_path, capfd):
