@@ -56,7 +56,7 @@ trained: setup ## train what several lessons read, once
 	$(TOGETHER) $(TRAINED)
 
 build/start-here:
-	@echo "training what lessons 00 to 03 read, about 4 minutes"
+	@echo "build/start-here is trained once, for lessons 00 to 03: about 4 minutes"
 	@$(BIN)/xbl-kit reproduce exbl --out $@ --resume > /dev/null
 build/mimm-x:
 	$(BIN)/python -c "from xbl_kit.run import reproduce; reproduce('mimm-x', out='$@', resume=True, \

@@ -112,7 +112,11 @@ def test_a_cache_that_cannot_be_written_is_said(monkeypatch, tmp_path):
         (doctor._cache, (shutil, "disk_usage", 1e9), "a disk with 2 GB"),
         (doctor._threads, (torch, "get_num_threads", 500), "set OMP_NUM_THREADS="),
         (doctor._browser, (shutil, "which", None), "playwright install chromium"),
-        (doctor._weights, (torch.hub, "get_dir", "nowhere"), "--weights FILE (mobilenet_v2-"),
+        (
+            doctor._weights,
+            (torch.hub, "get_dir", "nowhere"),
+            "give mobilenet_v2-b0353104.pth by --weights",
+        ),
     ],
 )
 def test_what_could_be_better_is_a_note(check, change, words, monkeypatch):
