@@ -1,9 +1,10 @@
 """One zip for a room without internet: wheels, lessons, trained models, and the book if it is made.
 
-python hosting/bundle.py                                   for machines like this one
-python hosting/bundle.py --platform win_amd64 --python 3.12    for others, as pip names them
-python hosting/bundle.py --torch cpu                       torch without CUDA: 2 GB less
-python hosting/bundle.py --torch none                      for rooms that have torch already
+python hosting/bundle.py                 for machines of this kind, with the same version of Python
+python hosting/bundle.py --torch cpu     torch without CUDA: 2 GB less
+python hosting/bundle.py --torch none    for rooms that have torch already
+
+A bundle for Windows is made on Windows: pip chooses packages by the machine that it runs on.
 """
 
 import argparse
@@ -56,14 +57,11 @@ def _pip(*arguments: object) -> None:
     subprocess.run([sys.executable, "-m", "pip", *map(str, arguments), "--quiet"], check=True)
 
 
-def download(wheel: Path, torch: str | None, platform: str | None, python: str | None) -> None:
+def download(wheel: Path, torch: str | None) -> None:
     """All that the kit needs with JupyterLab, beside its wheel."""
     to, options = wheel.parent, ["--constraint", ROOT / "constraints.txt"]
     if torch == "cpu":
         options += ["--extra-index-url", CPU_INDEX]
-    if platform or python:
-        options += ["--only-binary", ":all:", *(["--platform", platform] if platform else [])]
-        options += ["--python-version", python] if python else []
     _pip("download", "--dest", to, *options, f"{wheel}[lab]")
     for file in to.iterdir() if torch == "none" else ():
         if file.name.startswith(TORCH):
@@ -93,19 +91,17 @@ def main(arguments: list[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--torch", choices=("cpu", "none"), help="which wheels of torch")
-    parser.add_argument("--platform", help="of the machines, such as win_amd64")
-    parser.add_argument("--python", help="their version, such as 3.12")
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "xbl-kit-bundle.zip")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
         wheel = build_wheel(Path(folder))
-        download(wheel, options.torch, options.platform, options.python)
+        download(wheel, options.torch)
         found = contents(Path(folder))
         book = "Open build/book/index.html to read." if "build/book/index.html" in found else ""
         readme = README.format(
             version=wheel.name.split("-")[1],
-            platform=options.platform or sysconfig.get_platform(),
-            python=options.python or "{}.{}".format(*sys.version_info),
+            platform=sysconfig.get_platform(),
+            python="{}.{}".format(*sys.version_info),
             first=FIRST,
             torch="torch and torchvision are to be there already.\n" * (options.torch == "none"),
             book=book,
