@@ -159,11 +159,8 @@ class Task:
 
 def build_network(settings: Settings, data: Dataset, heads: bool = False) -> Classifier:
     """The untrained network; all models have the same, with the same start."""
-    plan, size = settings.plan, len(data.classes)
-    start = {
-        "weights": None if plan["weights"] == "none" else plan["weights"],
-        "seed": settings.seed,
-    }
+    plan, size, seed = settings.plan, len(data.classes), settings.seed
+    start = {"weights": None if plan["weights"] == "none" else plan["weights"], "seed": seed}
     if not heads and "features" not in plan:
         return build_classifier(plan["backbone"], size, hidden=plan["hidden"], **start)
     levels = {f: len(data.levels[f]) for f in settings.confounders if heads}
