@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all fast trained lessons slides lab lint book clean
+.PHONY: help setup tested run test test-all fast trained lessons slides lab lint book bundle clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -14,40 +14,52 @@ export XBL_KIT_CACHE ?= $(CURDIR)/data/cache
 # Jobs at once, of one thread each: trainings with more threads than cores hinder each other.
 JOBS ?= 2
 ONE_THREAD := OMP_NUM_THREADS=1
+# Tests print much, and so one after the other; a run prints a line a lesson, and bars.
 SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync)
-TOGETHER := +$(ONE_THREAD) $(MAKE) --no-print-directory --jobs=$(JOBS) --keep-going $(SYNC)
+TOGETHER := +$(ONE_THREAD) $(MAKE) --no-print-directory --jobs=$(JOBS) --keep-going
+
+# TORCH=cpu takes the build of torch without CUDA, from PyTorch's own index.
+CPU_INDEX := --extra-index-url https://download.pytorch.org/whl/cpu
+PIP := $(BIN)/pip install --quiet --constraint constraints.txt $(if $(filter cpu,$(TORCH)),$(CPU_INDEX))
 
 BOOK = $(ONE_THREAD) $(BIN)/sphinx-build -W --keep-going -q -c docs -d build/doctrees . build/book
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(VENV)/installed ## create .venv and install the kit with its tools
+setup: $(VENV)/installed ## create .venv, install the kit and JupyterLab (TORCH=cpu: without CUDA)
+tested: $(VENV)/installed-tests
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed')"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[lab,book,test]"
+	@echo "installing: $(if $(filter cpu,$(TORCH)),2 GB,6 GB; without CUDA less: make setup TORCH=cpu)"
+	$(PIP) --editable ".[lab,book]"
+	touch $@
+$(VENV)/installed-tests: $(VENV)/installed
+	$(PIP) --editable ".[lab,book,test]"
 	touch $@
 
 run: setup ## run all lessons on the phantom, write build/*.html, print the results
-	$(TOGETHER) $(PAGES) || failed=$$?; XBL_KIT_LESSONS=build/lessons $(BOOK) -E; exit $${failed:-0}
+	@echo "$(words $(LESSONS)) lessons, $(JOBS) at once; each has a line here when it is done"
+	@$(TOGETHER) $(PAGES) || failed=$$?; XBL_KIT_LESSONS=build/lessons $(BOOK) -E; exit $${failed:-0}
 	$(BIN)/xbl-kit reproduce exbl --out build/start-here --resume
 
-test: setup lint ## fast tests, and every lesson against its saved outputs
-	$(TOGETHER) build/mimm-x fast $(CHECKS)
+test: tested lint ## fast tests, and every lesson against its saved outputs
+	$(TOGETHER) $(SYNC) build/mimm-x fast $(CHECKS)
 
-test-all: setup trained book ## what takes long: the browser, every lesson twice in one kernel
+test-all: tested trained book ## what takes long: the browser, every lesson twice in one kernel
 	$(ONE_THREAD) $(BIN)/pytest -n $(JOBS) --dist loadscope -m slow
 
-fast: setup ## the fast tests alone
+fast: tested ## the fast tests alone
 	$(ONE_THREAD) $(BIN)/pytest -n auto --dist worksteal -m "not slow"
 
 trained: setup ## train what several lessons read, once
 	$(TOGETHER) $(TRAINED)
 
 build/start-here:
-	$(BIN)/xbl-kit reproduce exbl --out $@ --resume
+	@echo "build/start-here is trained once, for lessons 00 to 03: about 4 minutes"
+	@$(BIN)/xbl-kit reproduce exbl --out $@ --resume > /dev/null
 build/mimm-x:
 	$(BIN)/python -c "from xbl_kit.run import reproduce; reproduce('mimm-x', out='$@', resume=True, \
 		confounders=['age', 'sex', 'site'], models=['erm', 'multitask', 'balanced-dcor'])"
@@ -60,8 +72,9 @@ build/03_refine_with_exbl.html: build/02_pick_exemplars.html
 checked-03_refine_with_exbl: checked-02_pick_exemplars
 
 $(PAGES): build/%.html: notebooks/%.ipynb
-	$(BIN)/jupyter nbconvert --log-level WARN --execute --to notebook --output-dir build/lessons \
-		--ExecutePreprocessor.store_widget_state=False $<
+	@$(BIN)/python notebooks/page.py $< $@ \
+		$(BIN)/jupyter nbconvert --log-level WARN --execute --to notebook --output-dir build/lessons \
+			--ExecutePreprocessor.store_widget_state=False $<
 $(CHECKS): checked-%: notebooks/%.ipynb
 	$(BIN)/pytest -p no:cacheprovider --nbval-lax --nbval-current-env --nbval-cell-timeout=900 \
 		-o filterwarnings=default $<
@@ -70,10 +83,10 @@ lessons: setup trained ## re-run the lessons, save their outputs, write notebook
 	$(BIN)/python notebooks/build.py --execute
 
 slides: setup ## make slides of the lessons, build/slides/*.html, which need no internet
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[slides]"
+	$(PIP) --editable ".[slides]"
 	$(BIN)/python docs/teaching/slides.py
 
-lint: setup ## check style, imports between floors, and formatting
+lint: tested ## check style, imports between floors, and formatting
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
@@ -94,10 +107,13 @@ build/picker-$(DATA):
 	$(BIN)/xbl-kit reproduce exbl --models unrefined --data $(DATA) --out $@ --resume \
 		$(if $(ROOT),--root "$$(cd "$(ROOT)" && pwd)")
 picker: setup ## the picker as a page for people who do not see notebooks (DATA=table ROOT=FOLDER)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[picker]"
+	$(PIP) --editable ".[picker]"
 	$(MAKE) --no-print-directory $(SHOWN)
 	XBL_KIT_RUN=$(abspath $(SHOWN)) XBL_KIT_PICKS=$(abspath $(PICKS)) JUPYTER_PATH=notebooks/apps \
 		$(BIN)/voila --template=picker notebooks/apps/picker.ipynb
+
+bundle: setup ## one zip for a room without internet (TORCH=cpu: without CUDA)
+	$(BIN)/python hosting/bundle.py $(if $(TORCH),--torch $(TORCH))
 
 clean: ## delete results, caches and .venv
 	rm -rf build data/cache data/downloads $(VENV)

@@ -79,6 +79,8 @@ def exercises(lesson: nbformat.NotebookNode, name: str) -> nbformat.NotebookNode
             cell.metadata.nbgrader = graded(function)
         elif BEGIN in cell.source or END in cell.source:
             raise ValueError(f"{name}: a solution in a cell without tag 'exercise':\n{cell.source}")
+        if "first-cell" in tags:  # it goes to the folder of the notebook
+            cell.source = cell.source.replace("/notebooks", "/notebooks/exercises")
         if "check" in tags:  # "run all" goes on behind a check whose exercise is not yet solved
             cell.metadata.tags = [*tags, "raises-exception"]
             cell.metadata.nbgrader = graded(function, points=POINTS)

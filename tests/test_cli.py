@@ -3,8 +3,10 @@
 import json
 import subprocess
 import sys
+from urllib.error import URLError
 
 import pytest
+import torch
 from test_run import _small  # noqa: F401  (makes every run small)
 from test_table import _write
 
@@ -101,3 +103,21 @@ def test_the_module_is_the_command():
         [sys.executable, "-m", "xbl_kit", "--version"], capture_output=True, text=True
     )
     assert done.returncode == 0 and done.stdout.startswith("xbl-kit 0.")
+
+
+def test_weights_that_cannot_be_downloaded_are_said_before_anything_is_drawn(
+    tmp_path, capsys, monkeypatch
+):
+    def offline(*_, **__):
+        raise URLError("no network")
+
+    def draw(*_):
+        raise AssertionError("drawn in vain")
+
+    monkeypatch.setattr(torch.hub, "urlopen", offline)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "torch"))
+    monkeypatch.setattr("xbl_kit.run.task._draw", draw)
+    out = str(tmp_path / "out")
+    assert main(["reproduce", "exbl", "--preset", "paper", "--device", "cpu", "--out", out]) == 1
+    told = capsys.readouterr().err.splitlines()[-1]  # the one before is torch's: "Downloading"
+    assert told.startswith("xbl-kit: the ImageNet weights") and "--weights FILE" in told

@@ -239,7 +239,10 @@ def _compressed(path):
         ),
         (_truncated, r"not a readable DICOM file \(.*(length|bytes)"),
         (_without_bits, r"not a readable DICOM file \(.*Bits ?Allocated"),
-        (_compressed, r"cannot be decompressed \(JPEG-LS Lossless.*`pip install pylibjpeg"),
+        (
+            _compressed,
+            r"cannot be decompressed \(JPEG-LS Lossless.*`pip install \"xbl-kit\[dicom\]\"",
+        ),
         (lambda path: path.write_bytes(b"\0" * 128 + b"DICM" + b"no"), "DICOM"),
     ],
 )

@@ -23,12 +23,13 @@ SHORT = {"size": 32, "unrefined": {"epochs": 6, "lr": 3e-3}, "refine": {"epochs"
 
 
 def cells(name: str) -> list[str]:
-    """The code of a lesson and its headings; exercises are left out, as no other cell uses them."""
+    """The code of a lesson and its headings, without the first cell, which fetches a kit, and the
+    exercises: no other cell uses them."""
     found = []
     for cell in nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4).cells:
         if cell.cell_type == "markdown":
             found += [line for line in cell.source.splitlines() if line.startswith("## ")]
-        elif not {"exercise", "check"} & set(cell.metadata.get("tags", ())):
+        elif not {"exercise", "check", "first-cell"} & set(cell.metadata.get("tags", ())):
             found.append(cell.source)
     return found
 

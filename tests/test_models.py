@@ -1,5 +1,7 @@
 """Where the prefix is cut, what is frozen, and the cache of the prefix."""
 
+from urllib.error import URLError
+
 import numpy as np
 import pytest
 import torch
@@ -92,6 +94,18 @@ def test_errors_name_what_was_given(tmp_path, weights_file):
         build_classifier(weights=broken)
     with pytest.raises(ValueError, match="not weights of torchvision's resnet18"):
         build_classifier("resnet18", weights=weights_file)
+
+
+def test_without_internet_the_way_out_is_said(monkeypatch, tmp_path):
+    def offline(*_, **__):
+        raise URLError("no network")
+
+    monkeypatch.setattr(torch.hub, "urlopen", offline)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    words = r"resnet18 cannot be downloaded \(.*no network.*fetch resnet18-\w+\.pth.*--weights FILE"
+    with pytest.raises(OSError, match=words) as error:
+        build_classifier("resnet18", weights="imagenet")
+    assert str(tmp_path) in str(error.value) and "\n" not in str(error.value)
 
 
 def test_imagenet_weights_load(imagenet_weights):

@@ -22,6 +22,8 @@ CHECK = "list every fault; exit 1 if there is one"
 DESCRIBE = "counts, biases, leakage; writes a data card"
 COMPARE = "train methods side by side: what works when, for what effort"
 PICKS = "a class's picks: how far they agree, and what each pair does to the model"
+LESSONS = "copy the lessons and the tables that they read into a folder"
+DOCTOR = "say what is missing on this machine, and how to mend it; exit 1 if it is needed"
 MIMM = "unlearn several spurious factors at once, beside baselines and an oracle, verify"
 
 
@@ -134,6 +136,18 @@ def _describe(options: dict, as_json: bool) -> int:
     return 0
 
 
+def _lessons(options: dict, as_json: bool) -> int:
+    from xbl_kit.lessons import hand_out
+
+    return hand_out(options["folder"], begin="open" in options)
+
+
+def _doctor(options: dict, as_json: bool) -> int:
+    from xbl_kit.doctor import report
+
+    return report(as_json)
+
+
 def _reader(read: Callable[[str], object], expected: str) -> Callable[[str], object]:
     def reader(text: str) -> object:
         try:
@@ -146,10 +160,6 @@ def _reader(read: Callable[[str], object], expected: str) -> Callable[[str], obj
 
 def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
-
-
-def _numbers(text: str) -> list[int]:
-    return [int(name) for name in _names(text)]
 
 
 def _strength(text: str) -> float | None:
@@ -176,7 +186,7 @@ def _flag(text: str, metavar: str | None = None, **options) -> dict:
 SKIP = {"dest": "reading", "action": "append_const", "const": ("skip_faulty", True)}
 OPTION = {"dest": "reading", "action": "append", "type": _reader(_option, "KEY=VALUE")}
 NAMES = {"action": "extend", "type": _names}  # given twice: all of them, not the last
-NUMBERS = {"action": "extend", "type": _reader(_numbers, "whole numbers")}
+NUMBERS = {"action": "extend", "type": _reader(lambda t: [*map(int, _names(t))], "whole numbers")}
 STRENGTH = {"type": _reader(_strength, "a number or 'natural'")}
 REGION = {"type": _reader(_region, "a name or four numbers L,T,R,B")}
 # Each flag is declared once; a command names those it takes. What is not given is not passed on.
@@ -202,6 +212,7 @@ FLAGS = {
     "unlabelled": _flag("give so many without labels, half break the bias", "N", type=int),
     "controls": _flag("also without, or with nothing but, the region", "C1,C2", **NAMES),
     "biased": _flag("class that the bias speaks for (default: as Unrefined errs)", "LABEL"),
+    "picked": _flag("folder with an exemplar file each", "FOLDER", type=Path),
     "run": _flag("the finished run that was picked from, such as build/start-here", "DIR"),
     "train": _flag("refine with every pair that was picked", action="store_true"),
     "shown": _flag("how many images each person saw (default: 300)", "N", type=int),
@@ -209,9 +220,12 @@ FLAGS = {
     "out": _flag("folder to write to (default: build/...)", "DIR", type=Path, default=None),
     "resume": _flag("go on with a run that was stopped", action="store_true"),
     "device": _flag("where to train (default: auto)", choices=("auto", "cpu", "cuda")),
+    "folder": _flag("where to", nargs="?", type=Path, default=Path("xbl-kit-lessons")),
+    "open": _flag("then start JupyterLab on the first lesson", action="store_true"),
     "debug": _flag("show where an error was raised", action="store_true", default=False),
     "json": _flag("print JSON instead of tables", action="store_true"),
 }
+PLACES = ("folder", "picked")  # given by their place, without a name
 READING = ("root", "target", "option")
 LOOKING = (*READING, "labels", "confounders")
 TRAINING = (*LOOKING, "skip-faulty", "backbone", "weights")
@@ -235,17 +249,17 @@ def _parser() -> argparse.ArgumentParser:
         (experiments, "exbl", EXBL, _reproduce, drawn, (*TRAINING, "models", *exbl, *ENDING)),
         (experiments, "mimm-x", MIMM, _reproduce, ALL, (*TRAINING, "models", *mimm, *ENDING)),
         (commands, "compare", COMPARE, _compare, drawn, (*TRAINING, *compared, *ENDING)),
-        (commands, "picks", PICKS, _picks, (), ("run", "train", "shown", *ENDING)),
+        (commands, "picks", PICKS, _picks, (), ("picked", "run", "train", "shown", *ENDING)),
         (looks, "check", CHECK, _check, LISTED, (*LOOKING, "json")),
         (looks, "describe", DESCRIBE, _describe, ALL, (*LOOKING, "out", "json")),
+        (commands, "lessons", LESSONS, _lessons, (), ("folder", "open")),
+        (commands, "doctor", DOCTOR, _doctor, (), ("json",)),
     ):
         command = within.add_parser(name, help=text, argument_default=argparse.SUPPRESS)
         command.set_defaults(act=act, **({"strength": 0.9} if name == "mimm-x" else {}))
         how = {"default": "phantom"} if act in (_reproduce, _compare) else {"required": True}
         if kinds:
             command.add_argument("--data", choices=kinds, help="kind of data set", **how)
-        else:
-            command.add_argument("folder", type=Path, help="folder with an exemplar file each")
         for flag in (*flags, "debug"):
-            command.add_argument(f"--{flag}", **FLAGS[flag])
+            command.add_argument(flag if flag in PLACES else f"--{flag}", **FLAGS[flag])
     return parser

@@ -135,7 +135,7 @@ def _cannot_decode(data: Dataset) -> str | None:
     """Why pydicom cannot give the pixels, or would need more memory than there may be."""
     syntax = data.file_meta.TransferSyntaxUID
     if syntax.is_compressed and not get_decoder(syntax).is_available:
-        return f"cannot be decompressed ({syntax.name}); `pip install pylibjpeg[all]` may help"
+        return f'cannot be decompressed ({syntax.name}); `pip install "xbl-kit[dicom]"` may help'
     if data["PixelData"].is_undefined_length and not syntax.is_encapsulated:
         return f"compressed pixels, which {syntax.name} has not; name the transfer syntax they have"
     stored = data.BitsAllocated // 8  # bytes, and as many that are worked with

@@ -149,13 +149,23 @@ def _torchvision(name: str, weights: str | Path | None) -> nn.Module:
     if weights is None:
         return network
     if weights == "imagenet":
-        source = torchvision.models.get_model_weights(name).IMAGENET1K_V1
-        state = source.get_state_dict(progress=True, check_hash=True)
+        state = _imagenet(name)
     else:
         state = read_weights(weights)
     what = f"{weights}: not weights of torchvision's {name}"
     fill(_named_as(state, network), state, what, skip=(*OWN, *TOP))
     return network
+
+
+def _imagenet(name: str) -> dict[str, torch.Tensor]:
+    source = torchvision.models.get_model_weights(name).IMAGENET1K_V1
+    try:
+        return source.get_state_dict(progress=True, check_hash=True)
+    except (OSError, RuntimeError) as error:  # no network; no room; not the file of that hash
+        file, folder = source.url.rpartition("/")[2], Path(torch.hub.get_dir(), "checkpoints")
+        what = f"the ImageNet weights of {name} cannot be downloaded ({error})"
+        out = f"fetch {file} elsewhere and give it by --weights FILE, or put it into {folder}"
+        raise OSError(f"{what}; {out}; --weights none does without") from None
 
 
 def _named_as(state: Collection[str], network: nn.Module) -> nn.Module:

@@ -159,9 +159,8 @@ class Task:
 
 def build_network(settings: Settings, data: Dataset, heads: bool = False) -> Classifier:
     """The untrained network; all models have the same, with the same start."""
-    plan, size = settings.plan, len(data.classes)
-    weights = None if plan["weights"] == "none" else plan["weights"]
-    start = {"weights": weights, "seed": settings.seed}
+    plan, size, seed = settings.plan, len(data.classes), settings.seed
+    start = {"weights": None if plan["weights"] == "none" else plan["weights"], "seed": seed}
     if not heads and "features" not in plan:
         return build_classifier(plan["backbone"], size, hidden=plan["hidden"], **start)
     levels = {f: len(data.levels[f]) for f in settings.confounders if heads}
@@ -171,8 +170,10 @@ def build_network(settings: Settings, data: Dataset, heads: bool = False) -> Cla
 def open_task(settings: Settings) -> Task:
     """Open the data, and check that they have what the models need.
 
-    Raises ValueError for settings or data that are of no use.
+    Raises ValueError for settings or data that are of no use, OSError for weights not to be had.
     """
+    if (weights := settings.plan["weights"]) != "none":  # before anything is drawn or decoded
+        build_classifier(settings.plan["backbone"], weights=weights)
     data, rows = (_read if settings.data in LISTED else _draw)(settings)
     if settings.control:
         images = _without(data, settings.region, outside=settings.control == "region-only")
