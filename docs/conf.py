@@ -10,7 +10,6 @@ import re
 import sys
 from base64 import b64decode
 from functools import partial
-from itertools import compress
 from pathlib import Path
 
 from docutils import nodes
@@ -29,7 +28,7 @@ language, root_doc = "en", "docs/index"
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinxcontrib.bibtex"]
 include_patterns = ["docs/**", "notebooks/**", "data/README.md", "CONTRIBUTING.md", "CHANGELOG.md"]
 exclude_patterns = ["**/.ipynb_checkpoints", "build", ".venv", ".git", "xbl_kit", "tests"]
-exclude_patterns += ["benchmarks", "data/cache", "data/downloads", "data/sample"]
+exclude_patterns += ["benchmarks", "notebooks/apps", "data/cache", "data/downloads", "data/sample"]
 nitpicky = True
 nitpick_ignore_regex = [("py:.*", ".*")]  # types of other packages: their books are not at hand
 
@@ -72,10 +71,6 @@ def read(app, docname, source):
     cite = partial(linked, docname=docname, bibliography="docs/bibliography")
     if path.suffix != ".ipynb":
         source[0] = cite(source[0]).replace(" ± ", "\xa0±\xa0")
-        if docname == root_doc:  # chapters that are not there yet
-            lines = source[0].splitlines(keepends=True)
-            there = [is_there(path.parent, one.rstrip()) for one in lines]
-            source[0] = "".join(compress(lines, there))
         return
     ran = Path(RAN, path.name) if RAN and path.parent.name == "notebooks" else path
     notebook = json.loads((ran if ran.is_file() else path).read_text(encoding="utf-8"))
@@ -88,10 +83,6 @@ def read(app, docname, source):
         cell["outputs"] = [one for one in cell["outputs"] if not is_live(one.get("data", {}))]
         figures += [one for one in cell["outputs"] if "image/png" in one.get("data", {})]
     source[0] = json.dumps(notebook)
-
-
-def is_there(folder, line):
-    return not line.endswith("*") or any(folder.glob(f"{line}.*"))
 
 
 def is_live(data):
