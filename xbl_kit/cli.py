@@ -88,7 +88,7 @@ def _compare(options: dict, as_json: bool) -> int:
 def _picks(options: dict, as_json: bool) -> int:
     from xbl_kit.run.picks import class_picks, tables
 
-    folder, _ = options.pop("folder"), options.pop("reading")
+    folder, _ = options.pop("picked"), options.pop("reading")
     out = options["out"] = options["out"] or Path("build") / f"picks-{folder.resolve().name}"
     return _report(out, as_json, *tables(class_picks(folder, **options)))
 
