@@ -14,9 +14,9 @@ HEAD = """\
 
 <!-- Written by `python docs/teaching/quiz.py` from quiz.toml; change that. -->
 
-Read a question, let everybody choose a letter, let neighbours convince each other, vote again; then unfold
-the answer. What each wrong answer shows is said under it. A test checks that every question has one right
-answer and a reason for every option, and works the figures out again.
+Read a question, let everybody choose a letter, let neighbours convince each other, vote again; then
+unfold the answer. What each wrong answer shows is said under it. A test checks that every question
+has one right answer and a reason for every option, and works the figures out again.
 """
 
 
