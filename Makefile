@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup tested run test test-all fast trained lessons slides lab lint book bundle clean
+.PHONY: help setup tested run test test-all fast trained lessons slides lab lint book bench bundle clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -94,6 +94,9 @@ lint: tested ## check style, imports between floors, and formatting
 
 book: setup ## render lessons, guides and reference, without a network: build/book/index.html
 	$(BOOK)
+
+bench: tested ## what the kit's parts cost beside other libraries: fifteen minutes
+	$(ONE_THREAD) $(BIN)/python benchmarks/speed.py
 
 lab: setup ## open JupyterLab on the first lesson
 	$(BIN)/jupyter lab $(firstword $(LESSONS))

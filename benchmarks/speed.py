@@ -28,7 +28,7 @@ from xbl_kit.batch import Batch
 from xbl_kit.data import Dataset
 from xbl_kit.data.phantom import make_phantoms
 from xbl_kit.exemplar import Exemplar, Explained
-from xbl_kit.explain import grad_cam
+from xbl_kit.explain import grad_cam, upsample
 from xbl_kit.methods import Erm, ExBL, Known, Method
 from xbl_kit.methods.explained import rrr, rrr_g
 from xbl_kit.models import build_classifier, cache_stem
@@ -76,9 +76,9 @@ def maps() -> Rows:
     return [row for name in NETWORKS for row in maps_of(name)]
 
 
-def maps_of(name: str) -> Rows:
+def maps_of(name: str, size: int = SIDE, repeats: int = REPEATS) -> Rows:
     model = build_classifier(name, CLASSES).eval()
-    image, label = torch.rand(BATCH, 1, SIDE, SIDE), torch.arange(BATCH) % CLASSES
+    image, label = torch.rand(BATCH, 1, size, size), torch.arange(BATCH) % CLASSES
 
     def forward() -> None:
         with torch.no_grad():
@@ -97,15 +97,15 @@ def maps_of(name: str) -> Rows:
         equal = correlation(shown, other.reshape(BATCH, *other.shape[-2:]))
         if equal < 0.999:
             sys.exit(f"{name}: the maps of {side} are not ours (r = {equal:.4f})")
-    rows = against("forward pass", in_turn(sides), question="maps", network=name)
+    rows = against("forward pass", in_turn(sides, repeats), question="maps", network=name)
     least = peak(forward)
     rows[1]["memory"] = round(peak(ours) / least, 2)
     return rows
 
 
 def correlation(one: Tensor, other: Tensor) -> float:
-    """Between maps, of which some libraries enlarge and scale theirs."""
-    other = nn.functional.interpolate(other[:, None], one.shape[1:], mode="area")[:, 0]
+    """The lowest between two maps of an image; some libraries enlarge and scale theirs."""
+    one = upsample(one, tuple(other.shape[1:]))
     kept = one.flatten(1).std(dim=1) > 0
     pairs = zip(one.flatten(1)[kept], other.flatten(1)[kept], strict=True)
     return min(torch.corrcoef(torch.stack(pair))[0, 1].item() for pair in pairs)
@@ -145,27 +145,28 @@ def installed(name: str):
 
 def steps() -> Rows:
     """A training step of eXBL, RRR-G and RRR beside one of cross-entropy."""
-    rows = []
-    for name, size, batch in (("mobilenet_v2", SIDE, 8), ("small_cnn", 64, 64)):
-        label, masks = torch.arange(batch) % CLASSES, torch.rand(batch, size, size) > 0.5
-        image = torch.rand(batch, 1, size, size)
-        data = Dataset(
-            (255 * image[:, 0]).byte().numpy(), label, tuple("abcd"), label, masks={"lungs": masks}
-        )
-        seen = Batch(image, label, {}, {"lungs": masks}, label, torch.arange(batch))
-        makers = {
-            "cross-entropy": lambda model, known: Erm(model),
-            "eXBL": lambda model, known, image=image: ExBL(model, exemplar(model, image)),
-            "RRR-G": rrr_g,
-            "RRR": rrr,
-        }
-        known = Known(data, torch.arange(batch))
-        sides = {
-            side: step(make(build_classifier(name, CLASSES), known), seen)
-            for side, make in makers.items()
-        }
-        rows += against("cross-entropy", in_turn(sides), question="steps", network=name)
-    return rows
+    cases = ("mobilenet_v2", SIDE, 8), ("small_cnn", 64, 64)
+    return [row for case in cases for row in steps_of(*case)]
+
+
+def steps_of(name: str, size: int, batch: int, repeats: int = REPEATS) -> Rows:
+    label, masks = torch.arange(batch) % CLASSES, torch.rand(batch, size, size) > 0.5
+    image, rows = torch.rand(batch, 1, size, size), torch.arange(batch)
+    pixels = (255 * image[:, 0]).byte().numpy()
+    data = Dataset(pixels, label, tuple("abcd"), rows, masks={"lungs": masks.numpy()})
+    seen, known = Batch(image, label, {}, {"lungs": masks}, rows, rows), Known(data, rows)
+    makers = {
+        "cross-entropy": lambda model, known: Erm(model),
+        "eXBL": lambda model, known: ExBL(model, exemplar(model, image)),
+        "RRR-G": rrr_g,
+        "RRR": rrr,
+    }
+    sides = {
+        side: step(make(build_classifier(name, CLASSES), known), seen)
+        for side, make in makers.items()
+    }
+    seconds = in_turn(sides, repeats)
+    return against("cross-entropy", seconds, question="steps", network=name)
 
 
 def exemplar(model: nn.Module, image: Tensor) -> Exemplar:

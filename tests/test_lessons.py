@@ -39,7 +39,9 @@ def test_all_that_a_lesson_reads_is_copied():
         for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]
         if cell["cell_type"] == "code"
     ]
-    named = {name for cell in cells for name in re.findall(r"\.\./(?!build|picks|\.\.)([\w./-]+)", cell)}
+    named = {
+        name for cell in cells for name in re.findall(r"\.\./(?!build|picks|\.\.)([\w./-]+)", cell)
+    }
     assert named and named <= set(files)
 
 
