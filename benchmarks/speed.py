@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torchvision
 from torch import Tensor, nn
 
 from xbl_kit.batch import Batch
@@ -195,8 +196,11 @@ def prefix(n: int = 96) -> Rows:
     images = np.random.default_rng(0).integers(255, size=(n, SIDE, SIDE), dtype=np.uint8)
     label = torch.arange(n) % CLASSES
     plain = Dataset(images, label, tuple("abcd"), torch.arange(n))
-    model, losses = build_classifier("mobilenet_v2", CLASSES), {}
+    losses: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "weights.pth"  # a network with weights has a frozen prefix
+        torch.save(torchvision.models.mobilenet_v2().state_dict(), file)
+        model = build_classifier("mobilenet_v2", CLASSES, weights=file)
         start = time.process_time()
         stem = cache_stem(model, images, folder)
         built = time.process_time() - start
@@ -204,7 +208,7 @@ def prefix(n: int = 96) -> Rows:
 
         def epoch(side: str) -> Callable[[], None]:
             def work() -> None:
-                own = build_classifier("mobilenet_v2", CLASSES)
+                own = build_classifier("mobilenet_v2", CLASSES, weights=file)
                 rows = torch.arange(n)
                 history = fit(Erm(own), data[side], rows, rows[:8], epochs=1, batch_size=16)
                 losses[side] = history[0]["train"]["class"]
