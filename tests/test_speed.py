@@ -1,10 +1,12 @@
 """The benchmark's ratios, loosely: seconds are nobody's business on a busy machine."""
 
 import importlib.util
+from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="module")

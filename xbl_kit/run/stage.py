@@ -17,7 +17,7 @@ from xbl_kit.exemplar import Exemplar, picked_by_person
 from xbl_kit.models import Classifier
 from xbl_kit.run.splits import Rows
 from xbl_kit.schedule import Schedule
-from xbl_kit.storage import OwnFiles, load_json, load_model, save_model
+from xbl_kit.storage import OwnFiles, is_first_process, load_json, load_model, save_model
 from xbl_kit.train import best_epoch, fit
 
 RECORD, RESULTS, PICKS = "run.json", "results.json", "exemplar.npz"
@@ -147,6 +147,8 @@ def begin(
 
 def finish(files: OwnFiles, *others: OwnFiles) -> None:
     """Note that a run came to its end, and how its results, weights and exemplar then were."""
+    if not is_first_process():  # which alone writes, and may not have written all of it yet
+        return
     told = ("stage-", "model-", RESULTS, *[PICKS] * bool(files.content["exemplar"]))
     paths = [own / name for own in (files, *others) for name in own.names if name.startswith(told)]
     names = {path.relative_to(files.folder).as_posix(): file_digest(path) for path in sorted(paths)}

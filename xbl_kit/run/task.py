@@ -153,8 +153,8 @@ class Task:
         whole = Schedule(**plan.get(key, plan["train"]), **where)
         if epochs is None:
             return whole
-        as_long = {"epochs": epochs, "horizon": whole.epochs, "patience": None, "keep": "last"}
-        return dataclasses.replace(whole, **as_long)
+        how = {"horizon": whole.epochs, "patience": None, "keep": "last"}
+        return dataclasses.replace(whole, epochs=epochs, **how)
 
 
 def build_network(settings: Settings, data: Dataset, heads: bool = False) -> Classifier:
@@ -172,12 +172,13 @@ def open_task(settings: Settings) -> Task:
 
     Raises ValueError for settings or data that are of no use, OSError for weights not to be had.
     """
-    if (weights := settings.plan["weights"]) != "none":  # before anything is drawn or decoded
-        build_classifier(settings.plan["backbone"], weights=weights)
+    drawn = settings.data not in LISTED
+    if drawn and settings.plan["weights"] != "none":  # before the minutes of drawing
+        build_classifier(settings.plan["backbone"], weights=settings.plan["weights"])
     data, rows = (_read if settings.data in LISTED else _draw)(settings)
     if settings.control:
-        images = _without(data, settings.region, outside=settings.control == "region-only")
-        data = dataclasses.replace(data, images=images)
+        only = settings.control == "region-only"
+        data = dataclasses.replace(data, images=_without(data, settings.region, outside=only))
     stem = cache_stem(build_network(settings, data), data.images, cache_folder() / "stems")
     models = tuple(settings.models)
     if models == EXPERIMENTS[settings.experiment] and "oracle_train" not in rows:
@@ -226,8 +227,8 @@ def _read(settings: Settings) -> tuple[Dataset, Rows]:
     factors, seed = settings.confounders, settings.seed
     exbl = settings.experiment != "mimm-x"
     if exbl and settings.strength is not None:
-        what = f"{settings.experiment} takes data on disk as they are"
-        raise ValueError(f"strength={settings.strength}: {what}")
+        what = f"strength={settings.strength}: {settings.experiment} takes data on disk as they are"
+        raise ValueError(what)
     if not (exbl or factors):
         raise ValueError(f"data {settings.data!r}: which columns are the confounders?")
     data = open_dataset(settings.data, settings.root, **_reading(settings))
@@ -240,8 +241,8 @@ def _read(settings: Settings) -> tuple[Dataset, Rows]:
 
 def _reading(settings: Settings) -> dict:
     """The options of `open_dataset`."""
-    factors = settings.confounders if settings.experiment == "mimm-x" else None
-    options = {"target": settings.target, "labels": settings.labels, "confounders": factors}
+    options = {"target": settings.target, "labels": settings.labels}
+    options["confounders"] = settings.confounders if settings.experiment == "mimm-x" else None
     return options | {"size": settings.plan["size"]} | dict(settings.reading)
 
 
@@ -250,8 +251,7 @@ def inputs_of(settings: Settings) -> dict[str, str]:
     the package, digest of data on disk, digest of a file of weights."""
     on_disk = settings.data in LISTED and settings.root is not None
     data = data_digest(settings.data, settings.root, **_reading(settings)) if on_disk else ""
-    weights = file_digest(settings.plan["weights"])
-    return {"version": __version__, "data": data, "weights": weights}
+    return {"version": __version__, "data": data, "weights": file_digest(settings.plan["weights"])}
 
 
 def prepare(
