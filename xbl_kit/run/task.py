@@ -172,7 +172,7 @@ def open_task(settings: Settings) -> Task:
 
     Raises ValueError for settings or data that are of no use, OSError for weights not to be had.
     """
-    drawn = settings.data not in LISTED
+    drawn = settings.data == "phantom"
     if drawn and settings.plan["weights"] != "none":  # before the minutes of drawing
         build_classifier(settings.plan["backbone"], weights=settings.plan["weights"])
     data, rows = (_read if settings.data in LISTED else _draw)(settings)
