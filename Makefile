@@ -72,7 +72,7 @@ build/03_refine_with_exbl.html: build/02_pick_exemplars.html
 checked-03_refine_with_exbl: checked-02_pick_exemplars
 
 $(PAGES): build/%.html: notebooks/%.ipynb
-	@$(BIN)/python notebooks/page.py $< $@ \
+	@$(BIN)/python notebooks/page.py $< build/lessons/$*.ipynb \
 		$(BIN)/jupyter nbconvert --log-level WARN --execute --to notebook --output-dir build/lessons \
 			--ExecutePreprocessor.store_widget_state=False $<
 $(CHECKS): checked-%: notebooks/%.ipynb

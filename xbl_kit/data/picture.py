@@ -66,10 +66,8 @@ def read_mask(path: Path, size: int, image: Path) -> Bool[np.ndarray, "size size
         what = f"empty mask, {values[0]} everywhere, expected white (255) on black (0); draw it, "
         what += "or leave its row out"
     elif not inside.any():
-        what = (
-            f"mask with nothing left of it at {size} x {size} pixels; use a larger size, or leave "
-        )
-        what += "its row out"
+        what = f"mask with nothing left of it at {size} x {size} pixels; use a larger size, or "
+        what += "leave its row out"
     elif border > FRAME and inside.mean() < border:
         what = "mask white all along its border and black within, expected white inside; if it is "
         what += "inverted, save 255 - mask"

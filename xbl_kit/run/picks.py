@@ -204,8 +204,9 @@ def _write(
             each["effect"] = _figures(work.found["exbl"][Given()])
         models = opened.results["models"]
         results["reference"] = {t: _figures(models[n]) for n, t in BESIDE.items() if n in models}
+    write_json(files.own(RESULTS), results)  # before anything is drawn, so that nothing is lost to it
+    if train:
         files.write(EFFECT, plots.png(_effect(results)))
-    write_json(files.own(RESULTS), results)
     files.write(PICKED, plots.png(_gallery(results, picks)))
 
 
