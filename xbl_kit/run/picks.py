@@ -24,8 +24,7 @@ from xbl_kit.run.work import Work, do_all
 from xbl_kit.storage import OwnFiles, write_json
 
 PICKED, EFFECT = "picked.png", "effect.png"
-SHOWN = 300  # images in the grid of lesson 02
-MOST = 12  # images in the figure
+SHOWN, MOST = 300, 12  # images in the grid of lesson 02, and in the figure
 BESIDE = {"unrefined": "Unrefined", "control": "Control", "exbl": "eXBL, the run's own pair"}
 MEASURES = {"worst_group": "worst group", "activation_precision": "AP", "accuracy": "accuracy"}
 Picks = Mapping[str, Exemplar]  # by file name
@@ -197,17 +196,17 @@ def _write(
     stage.begin(files, record, inputs, names, resume=how["resume"], claim=True)
     if train:
         pairs = results["pairs"].values()
-        used = [picks[each["files"][0]] for each in pairs]
+        used = (picks[each["files"][0]] for each in pairs)
         works = [_work(settings, opened, each, files.folder, inputs, **how) for each in used]
         do_all(works, "pairs")
         for each, work in zip(pairs, works, strict=True):
             each["effect"] = _figures(work.found["exbl"][Given()])
         models = opened.results["models"]
         results["reference"] = {t: _figures(models[n]) for n, t in BESIDE.items() if n in models}
-    write_json(files.own(RESULTS), results)  # before anything is drawn, so that nothing is lost to it
+    write_json(files.own(RESULTS), results)  # before anything is drawn
+    files.write(PICKED, plots.png(_gallery(results, picks)))
     if train:
         files.write(EFFECT, plots.png(_effect(results)))
-    files.write(PICKED, plots.png(_gallery(results, picks)))
 
 
 def _work(
