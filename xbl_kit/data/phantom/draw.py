@@ -125,7 +125,7 @@ def make_phantoms(
     with ThreadPoolExecutor(how.threads or (os.cpu_count() if how.size >= 256 else 1)) as pool:
         try:
             each = pool.map(lambda row: _patient(row, how), rows)
-            for i, drawn in enumerate(tqdm(each, "drawing", len(rows), disable=None, delay=1)):
+            for i, drawn in enumerate(tqdm(each, "drawing", len(rows), disable=None, delay=5)):
                 out.image[i], out.lungs[i], out.humerus[i] = drawn
         finally:
             pool.shutdown(cancel_futures=True)  # who is interrupted does not wait for the rest
