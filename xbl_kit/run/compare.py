@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from accelerate import PartialState
 from filelock import FileLock
 
 from xbl_kit import plots
@@ -52,16 +53,17 @@ def compare(
     exemplar = None if wanted[0].exemplars == "auto" else Exemplar.load(wanted[0].exemplars)
     if not out:
         return _run([Work(open_task(each), None, exemplar, device) for each in wanted], record)
-    files, inputs = OwnFiles(out, RECORD), inputs_of(wanted[0])
+    files = OwnFiles(out, RECORD)
+    with PartialState(cpu=device == "cpu").local_main_process_first():  # what it caches is there
+        inputs = inputs_of(wanted[0])
     if resume:
         stage.refuse_others(files, record, inputs)
         if (results := stage.finished(files, exemplar)) and results["settings"] == record:
             return results
     how = {"resume": resume, "exemplar": exemplar, "claim": True}
     with stage.alone(files.folder, sharing=resume, how="join it with --resume"):
-        with FileLock(
-            files / stage.LOCK.format("open")
-        ):  # what one process caches is there for the others
+        # What one process caches is there for the others.
+        with FileLock(files / stage.LOCK.format("open")):
             files = OwnFiles(out, RECORD)
             stage.begin(files, record, inputs, (RESULTS, REPORT, FIGURE), **how)
             places = [(each, files / folder_of(each)) for each in wanted]

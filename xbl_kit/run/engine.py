@@ -39,7 +39,10 @@ def reproduce(
     one_of("experiment", experiment, PAPERS)
     wanted = settle(experiment, **settings)
     files = OwnFiles(out, RECORD) if out else None
-    inputs = inputs_of(wanted) if files else {}
+    # Under torchrun one process of a machine opens first: what it caches is there for others.
+    first = PartialState(cpu=device == "cpu").local_main_process_first
+    with first():
+        inputs = inputs_of(wanted) if files else {}
     person = picked_by_person(files / PICKS) if files else None
     used = person if any("exemplar" in RECIPES[name].needs for name in wanted.models) else None
     exemplar = used if wanted.exemplars == "auto" else Exemplar.load(wanted.exemplars)
@@ -50,8 +53,7 @@ def reproduce(
         if results := stage.finished(files, exemplar):
             return results
     with stage.alone(files.folder):
-        # Under torchrun one process of a machine opens first: what it caches is there for others.
-        with PartialState(cpu=device == "cpu").local_main_process_first():
+        with first():
             how = {"resume": resume, "exemplar": exemplar}
             work = open_work(wanted, files.folder, inputs, device, **how)
             _keep_exemplar(work.files, person, exemplar)
