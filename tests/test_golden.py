@@ -16,7 +16,9 @@ import torch
 from xbl_kit.run import reproduce
 
 GOLDEN = json.loads(Path(__file__).with_name("golden.json").read_text(encoding="utf-8"))
-SLACK = 0 if os.environ.get("XBL_KIT_GOLDEN") == "exact" else 0.15
+EXACT = os.environ.get("XBL_KIT_GOLDEN") == "exact"
+SLACK = 0 if EXACT else 0.15
+SLACK_OF_MAPS = 0 if EXACT else 0.25  # of some thirty images of 32 px: .15 between two processors
 PLANS = {
     "exbl": {
         "size": 32,
@@ -60,7 +62,9 @@ def _differences(found, wanted, where):
     if isinstance(wanted, dict):
         for key, value in wanted.items():
             yield from _differences(found[key], value, f"{where} {key}")
-    elif SLACK and ("predicted" in where or "kept" in where):
+        return
+    if SLACK and ("predicted" in where or "kept" in where):
         return  # what flips with the last bits
-    elif found != wanted and (isinstance(wanted, int) or abs(found - wanted) > SLACK):
+    slack = SLACK_OF_MAPS if where.endswith("activation_precision") else SLACK
+    if found != wanted and (isinstance(wanted, int) or abs(found - wanted) > slack):
         yield f"{where}: {found}, was {wanted}"

@@ -212,7 +212,8 @@ def test_parts_are_read_whole_and_the_mode_is_kept(small_cohort):
 def test_what_is_of_no_use_is_said(tmp_path):
     for options, words in (
         ({"data": "dicom"}, "'dicom'"),
-        ({"data": "table"}, "which columns"),
+        ({"data": "table"}, "reweighted needs the spurious factors: name them as confounders"),
+        ({"data": "table", "models": ["erm"]}, "which columns"),
         ({"data": "table", "confounders": ["sex"]}, "no root was given"),
         ({"models": ["erm", "dfr"]}, "dfr needs images that break the bias"),
         ({"models": []}, r"method '': expected one of unrefined, "),
@@ -245,7 +246,7 @@ def test_the_command_prints_both_tables_and_says_what_is_wrong(tmp_path, capsys,
     assert "inverted" in printed.out and "null 95 %" in printed.out and printed.err == ""
     assert json.loads((folder / "results.json").read_text())["settings"]["strength"] is None
     assert main(command) == 1
-    assert "which columns are the confounders" in capsys.readouterr().err
+    assert "name them as confounders" in capsys.readouterr().err
     with pytest.raises(SystemExit) as stop:
         main([*command, "--strength", "much"])
     assert stop.value.code == 2 and "'natural'" in capsys.readouterr().err

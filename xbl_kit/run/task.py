@@ -172,8 +172,12 @@ def open_task(settings: Settings) -> Task:
 
     Raises ValueError for settings or data that are of no use, OSError for weights not to be had.
     """
-    drawn = settings.data == "phantom"
-    if drawn and settings.plan["weights"] != "none":  # before the minutes of drawing
+    for name in settings.models:  # what is of no use is said before the minutes of drawing
+        if "factors" in RECIPES[name].needs and not settings.confounders:
+            raise ValueError(f"{name} needs the spurious factors: name them as confounders")
+        if not givens(RECIPES[name], settings):
+            raise ValueError(f"{name} needs images that break the bias: `xbl-kit compare --images`")
+    if settings.data == "phantom" and settings.plan["weights"] != "none":
         build_classifier(settings.plan["backbone"], weights=settings.plan["weights"])
     data, rows = (_read if settings.data in LISTED else _draw)(settings)
     if settings.control:
@@ -188,12 +192,8 @@ def open_task(settings: Settings) -> Task:
         picked = "exemplar" in recipe.needs and settings.exemplars == "auto"
         if picked or "masks" in recipe.needs:
             region_pixels(data[0], settings.region)  # of no use: said before hours of training
-        if "factors" in recipe.needs and not settings.confounders:
-            raise ValueError(f"{name} needs the spurious factors: name them as confounders")
         if f"{recipe.rows}train" not in rows:
             raise ValueError(f"{name} needs unbiased images to train on, and there are none")
-        if not givens(recipe, settings):
-            raise ValueError(f"{name} needs images that break the bias: `xbl-kit compare --images`")
     return Task(settings, dataclasses.replace(data, stem=stem), rows, models)
 
 
