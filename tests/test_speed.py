@@ -1,6 +1,8 @@
 """The benchmark's ratios, loosely: seconds are nobody's business on a busy machine."""
 
 import importlib.util
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,19 @@ def speed():
 
 def ratios(rows) -> dict:
     return {row["side"]: row["ratio"] for row in rows}
+
+
+@pytest.mark.parametrize(
+    ("module", "later"),
+    [
+        ("xbl_kit.cli", ["torch", "numpy"]),
+        ("xbl_kit.run", ["sklearn.base", "scipy.stats", "matplotlib.figure", "seaborn.utils"]),
+    ],
+)
+def test_what_takes_seconds_to_load_is_loaded_where_it_is_used(module, later):
+    code = f"import sys, {module}; print(*{set(later)} & sys.modules.keys())"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == []
 
 
 def test_an_explanation_loss_costs_little_and_second_order_much(speed):
