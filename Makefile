@@ -10,6 +10,7 @@ CHECKS := $(LESSONS:notebooks/%.ipynb=checked-%)
 TRAINED := build/mimm-x build/start-here
 .PHONY: picker $(PAGES) $(CHECKS) $(TRAINED)
 export XBL_KIT_CACHE ?= $(CURDIR)/data/cache
+export OMP_WAIT_POLICY ?= PASSIVE
 
 # Jobs at once, of one thread each: trainings with more threads than cores hinder each other.
 JOBS ?= 2

@@ -64,6 +64,7 @@ def test_a_list_given_twice_is_both(tmp_path, capsys, monkeypatch):
         ["reproduce", "exbl", "--option", "views"],
         ["reproduce", "exbl", "--option", "size=64"],
         ["compare", "--images", "ten"],
+        ["compare", "--precision", "fp16"],
     ],
 )
 def test_wrong_usage_exits_with_2(arguments, capsys):

@@ -12,6 +12,7 @@ from IPython.utils.capture import capture_output
 from matplotlib.colors import to_hex, to_rgb
 
 from xbl_kit import plots
+from xbl_kit.colours import COLOURS
 from xbl_kit.run import EXPERIMENTS, RECIPES
 
 
@@ -133,9 +134,9 @@ def test_a_small_png_keeps_the_colour_of_every_mark():
 
 def test_a_model_has_one_colour_by_name_and_title_and_no_two_share_one():
     for name, recipe in RECIPES.items():
-        assert plots.colour(name) == plots.colour(recipe.title) == plots.COLOURS[name]
+        assert plots.colour(name) == plots.colour(recipe.title) == COLOURS[name]
     assert {plots.colour("erm"), plots.colour("Unrefined")} == {"#777777"}, "both train plainly"
-    assert len(set(plots.COLOURS.values())) == len(RECIPES) - 1
+    assert len(set(COLOURS.values())) == len(RECIPES) - 1
     assert plots.colour("Focal loss") == plots.colour("focal-loss") in {f"C{n}" for n in range(10)}
 
 

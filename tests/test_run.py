@@ -11,6 +11,7 @@ from PIL import Image
 from test_radiography import write_radiography
 from test_table import _write
 
+from xbl_kit.cli import main
 from xbl_kit.exemplar import Exemplar
 from xbl_kit.run import (
     EXPERIMENTS,
@@ -176,7 +177,24 @@ def test_counter_images_are_tested_on_and_never_trained_on(tmp_path, monkeypatch
     assert results["models"]["exbl"]["splits"]["counter"]["n"] == 10
 
 
+def test_a_precision_is_that_of_every_training_and_recorded(tmp_path, monkeypatch):
+    seen, trained = [], stages.fit
+
+    def watch(method, data, rows, val_rows, schedule, **options):
+        seen.append(schedule.precision)
+        history = trained(method, data, rows, val_rows, schedule, **options)
+        assert {tensor.dtype for tensor in method.parameters()} == {torch.float32}
+        return history
+
+    monkeypatch.setattr(stages, "fit", watch)
+    run = ["reproduce", "exbl", "--precision", "bf16", "--device", "cpu", "--out", str(tmp_path)]
+    assert main(run) == 0 and seen == ["bf16"] * 4
+    assert open_run(tmp_path).results["settings"]["precision"] == "bf16"
+
+
 def test_settings_that_are_none(tmp_path):
+    with pytest.raises(ValueError, match="precision 'half': expected one of no, bf16"):
+        reproduce("exbl", precision="half")
     with pytest.raises(ValueError, match="experiment 'cdep': expected one of exbl"):
         reproduce("cdep")
     with pytest.raises(

@@ -1,6 +1,9 @@
 """The benchmark's ratios, loosely: seconds are nobody's business on a busy machine."""
 
 import importlib.util
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,6 +22,30 @@ def speed():
 
 def ratios(rows) -> dict:
     return {row["side"]: row["ratio"] for row in rows}
+
+
+@pytest.mark.parametrize(
+    ("module", "later"),
+    [
+        ("xbl_kit.cli", ["torch", "numpy"]),
+        ("xbl_kit.run", ["sklearn.base", "scipy.stats", "matplotlib.figure", "seaborn.utils"]),
+    ],
+)
+def test_what_takes_seconds_to_load_is_loaded_where_it_is_used(module, later):
+    code = f"import sys, {module}; print(*{set(later)} & sys.modules.keys())"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == []
+
+
+@pytest.mark.parametrize(
+    ("given", "policy"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")]
+)
+def test_threads_that_wait_sleep_before_torch_is_there(given, policy):
+    code = "import os, sys, xbl_kit; print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)"
+    others = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    command = [sys.executable, "-c", code]
+    found = subprocess.run(command, env=others | given, capture_output=True, text=True, check=True)
+    assert found.stdout.split() == [policy, "False"]
 
 
 def test_an_explanation_loss_costs_little_and_second_order_much(speed):

@@ -1,6 +1,7 @@
 """One value in several spellings, and the words that say that nothing is known: in every column."""
 
 import json
+import random
 import unicodedata
 
 import pandas as pd
@@ -11,7 +12,7 @@ from test_table import _rows, _write
 
 from xbl_kit.cli import main
 from xbl_kit.data import DataError, list_images, open_dataset
-from xbl_kit.data.spelling import blanked, key, missing, one_spelling, warn_of_zeros
+from xbl_kit.data.spelling import blanked, key, missing, one_spelling, plain, warn_of_zeros
 from xbl_kit.run import check_data
 
 ALIKE = [
@@ -101,6 +102,13 @@ SOMETHING = [
 @pytest.mark.parametrize("spellings", ALIKE, ids=lambda spellings: spellings[0])
 def test_spellings_of_one_value_have_one_key(spellings):
     assert {key(value) for value in spellings} == {key(spellings[0])}
+
+
+def test_plain_ascii_takes_a_shorter_way_to_the_same():
+    random.seed(0)
+    for marks in (random.choices(range(128), k=9) for _ in range(2000)):
+        text = "".join(map(chr, marks))
+        assert plain(text) == plain(f"{text}\u200b"), "which is not seen"
 
 
 def test_different_values_have_different_keys():

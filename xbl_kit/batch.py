@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 Box = Sequence[float]  # left, top, right, bottom in shares of the image
@@ -78,3 +78,14 @@ def region_pixels(batch: Batch, region: str | Box) -> Bool[Tensor, "b h w"]:
     y, x = ((torch.arange(n, device=device) + 0.5) / n for n in batch.image.shape[2:])
     box = ((y > top) & (y < bottom))[:, None] & ((x > left) & (x < right))[None]
     return box.expand(len(batch.image), -1, -1)
+
+
+def of_all(own: Shaped[Tensor, "b ..."]) -> Shaped[Tensor, "all ..."]:
+    """The rows of every process's share of a batch, one after the other; those of one that is
+    alone. What is measured over a batch, not image by image, is then what one process measures."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return own
+    shares = [torch.empty_like(own) for _ in range(torch.distributed.get_world_size())]
+    torch.distributed.all_gather(shares, own.detach().contiguous())
+    shares[torch.distributed.get_rank()] = own  # through which a gradient goes
+    return torch.cat(shares)

@@ -220,15 +220,15 @@ FLAGS = {
     "out": _flag("folder to write to (default: build/...)", "DIR", type=Path, default=None),
     "resume": _flag("go on with a run that was stopped", action="store_true"),
     "device": _flag("where to train (default: auto)", choices=("auto", "cpu", "cuda")),
+    "precision": _flag("bf16: half the bits in training, for GPUs", choices=("no", "bf16")),
     "folder": _flag("where to", nargs="?", type=Path, default=Path("xbl-kit-lessons")),
     "open": _flag("then start JupyterLab on the first lesson", action="store_true"),
     "debug": _flag("show where an error was raised", action="store_true", default=False),
     "json": _flag("print JSON instead of tables", action="store_true"),
 }
 PLACES = ("folder", "picked")  # given by their place, without a name
-READING = ("root", "target", "option")
-LOOKING = (*READING, "labels", "confounders")
-TRAINING = (*LOOKING, "skip-faulty", "backbone", "weights")
+LOOKING = ("root", "target", "option", "labels", "confounders")
+TRAINING = (*LOOKING, "skip-faulty", "backbone", "weights", "precision")
 ENDING = ("out", "resume", "device", "json")
 GIVEN = ("images", "draws", "unlabelled", "biased", "controls")
 

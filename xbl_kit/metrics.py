@@ -8,22 +8,11 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Bool, Float, Int
-from sklearn.linear_model import LogisticRegression
-from sklearn.manifold import TSNE
-from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
-from sklearn.neighbors import NearestNeighbors
-from sklearn.neural_network import MLPClassifier
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from xbl_kit.explain import require_one_size, widened
 
 Numbers = Int[Tensor, " n"]
-PROBES = {
-    "linear": lambda seed: LogisticRegression(max_iter=1000),
-    "mlp": lambda seed: MLPClassifier((32,), early_stopping=True, random_state=seed),
-}
 
 
 def accuracy(prediction: Numbers, label: Numbers) -> float:
@@ -153,8 +142,18 @@ def probe(
     >>> probe(level[:, None].float(), level)["accuracy"]  # features that are the factor
     1.0
     """
-    if kind not in PROBES:
-        raise ValueError(f"kind={kind!r}: expected one of {', '.join(PROBES)}")
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
+    from sklearn.neural_network import MLPClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    probes = {
+        "linear": LogisticRegression(max_iter=1000),
+        "mlp": MLPClassifier((32,), early_stopping=True, random_state=seed),
+    }
+    if kind not in probes:
+        raise ValueError(f"kind={kind!r}: expected one of {', '.join(probes)}")
     known = (level >= 0).cpu()
     x, y = features[known].detach().cpu().float().numpy(), level[known].cpu().numpy()
     groups = np.arange(len(y)) if patient is None else patient[known].cpu().numpy()
@@ -162,7 +161,7 @@ def probe(
     if len(patients) < 2 or min(patients) < 2:
         raise ValueError(f"levels with {patients} patients: expected 2 levels, 2 each")
     halves = StratifiedGroupKFold(2, shuffle=True, random_state=seed).split(x, y, groups)
-    halves, model = list(halves), make_pipeline(StandardScaler(), PROBES[kind](seed))
+    halves, model = list(halves), make_pipeline(StandardScaler(), probes[kind])
 
     def score(y: np.ndarray) -> float:
         return float((cross_val_predict(model, x, y, cv=halves) == y).mean())
@@ -180,6 +179,8 @@ def neighbour_purity(
     Distances are Euclidean over standardised features; chance is the purity of shuffled levels.
     Raises ValueError for n <= k.
     """
+    from sklearn.neighbors import NearestNeighbors
+
     if len(level) <= k:
         raise ValueError(f"{len(level)} images: expected more than k={k}")
     x = _standardised(features)
@@ -197,6 +198,8 @@ def tsne(features: Float[Tensor, "n d"], *, seed: int = 0) -> Float[Tensor, "n 2
     is 30, or a quarter of the images where there are fewer than 120.
     Raises ValueError for fewer than five images.
     """
+    from sklearn.manifold import TSNE
+
     if len(features) < 5:
         raise ValueError(f"{len(features)} images: expected at least 5")
     x = _standardised(features)
@@ -205,4 +208,6 @@ def tsne(features: Float[Tensor, "n d"], *, seed: int = 0) -> Float[Tensor, "n 2
 
 
 def _standardised(features: Tensor) -> np.ndarray:
+    from sklearn.preprocessing import StandardScaler
+
     return StandardScaler().fit_transform(features.detach().cpu().float().numpy())

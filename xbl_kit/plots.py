@@ -4,38 +4,25 @@ from collections.abc import Callable, Mapping, Sequence
 from io import BytesIO
 from itertools import zip_longest
 
-import matplotlib.pyplot as plt
+import matplotlib
 import numpy as np
 import PIL.Image
-import seaborn as sns
 from jaxtyping import Bool, Float, Int
-from matplotlib import colormaps, rc_context
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from pandas import DataFrame
 from torch import Tensor
 
+from xbl_kit.colours import colour
 from xbl_kit.explain import normalise
 
+# By their names: pyplot and seaborn take a second to load, which who draws nothing saves.
+Figure, Axes = "matplotlib.figure.Figure", "matplotlib.axes.Axes"
 Map = Float[Tensor, "h w"]
 Mask = Bool[Tensor, "h w"]
 Maps = Sequence[Tensor | None] | Tensor
 # Perceptually even, and readable for the colour-blind: never "jet".
-MAP_COLOURS = colormaps["inferno"]
-# A model has one colour in all figures, neither too light for a white page nor too dark for a black
-# one. Plain training has the same by either name. The four of eXBL and the six of MIMM-X, which are
-# often drawn together, differ for the colour-blind, too.
-COLOURS = {
-    "unrefined": "#777777", "control": "#c6820f", "exbl": "#3f92f8", "oracle": "#aa00bb",
-    "erm": "#777777", "reweighted": "#bf8a24", "multitask": "#8a2b0a", "mimm-x": "#0b5278",
-    "balanced-dcor": "#2f8ff0", "rrr": "#6b8e23", "rrr-g": "#2e8b57", "hint": "#008b8b",
-    "cdep": "#556b2f", "rbr": "#5f8a8b", "caipi": "#3d7a3d", "added-images": "#c46f8a",
-    "dfr": "#c2185b", "second-opinion": "#e0457b", "jtt": "#a0705a", "group-dro": "#d2562a",
-    "adversary": "#8d6e63", "dcor": "#8c6cd0", "hsic": "#7b68c8", "club": "#5e4fa2",
-}  # fmt: skip
-TITLES = {"reweighted-erm": "reweighted", "groupdro": "group-dro", "distance-correlation": "dcor"}
+MAP_COLOURS = matplotlib.colormaps["inferno"]
 # What is written is text, as `$\bad$` is, and no formula: for all that draws or makes labels.
-AS_TEXT = rc_context({"text.parse_math": False})
+AS_TEXT = matplotlib.rc_context({"text.parse_math": False})
 
 
 def show(figure: Figure, alt: str) -> None:
@@ -51,6 +38,8 @@ def png(figure: Figure) -> bytes:
 
     The palette covers rare colours as well: a mark, or a thin line, keeps that of its model.
     """
+    from matplotlib import pyplot as plt
+
     drawn, small = BytesIO(), BytesIO()
     figure.savefig(drawn, format="png", dpi=90)
     plt.close(figure)
@@ -59,16 +48,17 @@ def png(figure: Figure) -> bytes:
     return small.getvalue()
 
 
-def colour(model: str) -> str:
-    """The colour of a model, by its recipe's name or by its title."""
-    name = model.lower().replace(" ", "-")
-    return COLOURS.get(TITLES.get(name, name), f"C{sum(name.encode()) % 10}")
-
-
-def panels(size: tuple, rows: int, columns: int, **options) -> tuple[Figure, np.ndarray]:
+def panels(
+    size: tuple, rows: int, columns: int, *, framed: bool = False, **options
+) -> tuple[Figure, np.ndarray]:
     """A figure of (width, height) in inches that no notebook shows by itself, and its axes."""
-    figure = Figure(figsize=size, layout="constrained")
-    return figure, figure.subplots(rows, columns, squeeze=False, **options)
+    from matplotlib import pyplot as plt
+
+    figure = plt.Figure(figsize=size, layout="constrained")
+    cells = figure.subplots(rows, columns, squeeze=False, **options)
+    for axes in cells.flat:
+        axes.spines[["top", "right"]].set_visible(framed)
+    return figure, cells
 
 
 def live_curves() -> Callable[[dict], None]:
@@ -81,7 +71,7 @@ def live_curves() -> Callable[[dict], None]:
     def draw(record: dict) -> None:
         history.append(record)
         losses, epochs = list(record["train"]), [past["epoch"] for past in history]
-        figure, cells = panels((3.6 * len(losses), 2.6), 1, len(losses))
+        figure, cells = panels((3.6 * len(losses), 2.6), 1, len(losses), framed=True)
         for axes, loss in zip(cells[0], losses, strict=True):
             for part, style in (("train", ".-"), ("val", ".--")):
                 axes.plot(epochs, [past[part][loss] for past in history], style, label=part)
@@ -163,6 +153,8 @@ def split_bars(
     values: Mapping[str, Mapping[str, float | None]], *, ylabel: str, chance: float | None = None
 ) -> Figure:
     """Bars of {model: {split: value}}, grouped by split, with a line at the chance level."""
+    import seaborn as sns
+
     table = DataFrame(values).astype(float).rename_axis("split").reset_index()
     long = table.melt("split", var_name="model", value_name=ylabel)
     figure, [[axes]] = panels((7, 3.2), 1, 1)
@@ -174,7 +166,6 @@ def split_bars(
         axes.axhline(chance, color="black", linestyle=":", linewidth=1, label="chance")
     axes.set(ylim=(0, 1.08), xlabel="")
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=6, frameon=False)
-    sns.despine(figure)
     return figure
 
 
@@ -200,7 +191,6 @@ def dots(points: Sequence[tuple], *, xlabel: str, chance: float | None = None) -
     axes.set_yticks(range(len(names)), names)
     axes.grid(axis="y", linewidth=0.3)
     figure.legend(loc="outside lower center", ncols=4, frameon=False)
-    sns.despine(figure)
     return figure
 
 
@@ -221,13 +211,14 @@ def beside(
         axes.xaxis.get_major_locator().set_params(integer=title not in lines)
     cells[0].set_yticks(range(len(rows)), rows)
     figure.legend(*cells[-1].get_legend_handles_labels(), loc="outside lower center", ncols=3)
-    sns.despine(figure)
     return figure
 
 
 @AS_TEXT
 def share_maps(tables: Mapping[str, DataFrame]) -> Figure:
     """One panel a table of P(level | label), a row a label: rows that differ are a bias."""
+    import seaborn as sns
+
     widths = [table.shape[1] for table in tables.values()]
     size = (2 + 0.9 * sum(widths), 1.2 + 0.45 * max(len(table) for table in tables.values()))
     figure, cells = panels(size, 1, len(tables), sharey=True, width_ratios=widths)
@@ -251,7 +242,9 @@ def scatter(
 
     `columns` are {name: (names of the levels, each point's level)}; the axes have no unit.
     """
-    figure, cells = panels((3 * len(columns), 4), 1, len(columns))
+    import seaborn as sns
+
+    figure, cells = panels((3 * len(columns), 4), 1, len(columns), framed=True)
     below = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "ncols": 2, "frameon": False}
     for axes, (column, (levels, of_point)) in zip(cells[0], columns.items(), strict=True):
         colours = sns.color_palette("colorblind", len(levels))

@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+PRECISIONS = ("no", "bf16")  # of what a training computes; its weights have 32 bits
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -32,7 +34,7 @@ class Schedule:
     precision: Literal["no", "bf16"] = "no"
 
     def __post_init__(self):
-        for name, known in (("keep", ("best", "last")), ("precision", ("no", "bf16"))):
+        for name, known in (("keep", ("best", "last")), ("precision", PRECISIONS)):
             if (value := getattr(self, name)) not in known:
                 raise ValueError(f"{name}={value!r}: expected {' or '.join(known)}")
         if min(self.epochs, self.batch_size) < 1:

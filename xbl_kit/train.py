@@ -23,7 +23,7 @@ from xbl_kit.data import Dataset
 from xbl_kit.data.faults import one_of
 from xbl_kit.explain import grad_cam
 from xbl_kit.models import Classifier
-from xbl_kit.models.classifier import modes_kept
+from xbl_kit.models.classifier import at_once, modes_kept
 from xbl_kit.schedule import Schedule
 from xbl_kit.storage import OTHER, load_state, save_state
 
@@ -210,13 +210,14 @@ def predict(
     data: Dataset,
     rows: Int[Tensor, " n"],
     *,
-    batch_size: int = 64,
+    batch_size: int | None = None,
     target: Literal["predicted", "label"] = "predicted",
 ) -> Prediction:
     """Logits and Grad-CAM maps for `rows`, on the model's device, in eval mode.
 
     The maps explain the predicted class, or the true one with `target="label"`. All are of 32 bits,
     whatever the model's are. The modes of all its parts and its gradients are left as they were.
+    `batch_size` changes nothing but the time; by default it suits the device.
 
     Raises RuntimeError for a model that was built under torch.inference_mode.
     """
@@ -228,9 +229,8 @@ def predict(
     device = model.mean.device
     with modes_kept(model), torch.inference_mode(False):
         model.eval()
-        batches = [
-            _predict_batch(model, data[some].to(device), target) for some in rows.split(batch_size)
-        ]
+        some = rows.split(batch_size or at_once(model))
+        batches = [_predict_batch(model, data[each].to(device), target) for each in some]
     logits, cam, parts, others = zip(*batches, strict=True)
     parts, others = (
         [torch.cat(each) for each in zip(*side, strict=True)] for side in (parts, others)

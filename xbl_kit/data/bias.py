@@ -5,8 +5,7 @@ from itertools import chain
 
 import numpy as np
 import pandas as pd
-from scipy.stats.contingency import association
-from sklearn.metrics import mutual_info_score
+import scipy
 
 from xbl_kit.data.manifest import MOST_LEVELS, RESERVED, binned
 
@@ -61,6 +60,8 @@ def bias_table(rows: pd.DataFrame, target: str, *, seed: int = 0) -> pd.DataFram
     "share of label" is the mutual information over the label's entropy: 1 gives the label away.
     Columns are those `examined`, the strongest first.
     """
+    from sklearn.metrics import mutual_info_score
+
     generator = np.random.default_rng(seed)
     trained = (rows.get("counter", pd.Series("", rows.index)) != "1").sum()
     patients, found = rows.get("patient", pd.Series(rows.index, rows.index)), {}
@@ -72,9 +73,8 @@ def bias_table(rows: pd.DataFrame, target: str, *, seed: int = 0) -> pd.DataFram
         labels = chain([label], shuffled(label, patients[column.index], generator))
         cells = (np.bincount(n * each + level, minlength=k * n).reshape(k, n) for each in labels)
         v, *null = (_cramers_v(each) for each in cells)
-        nats = mutual_info_score(label, level)
-        share = nats / mutual_info_score(label, label)
-        found[name] = (n, trained - len(level), v, np.quantile(null, 0.95), nats, share)
+        nats, most = (mutual_info_score(label, column) for column in (level, label))
+        found[name] = (n, trained - len(level), v, np.quantile(null, 0.95), nats, nats / most)
     table = pd.DataFrame.from_dict(found, orient="index", columns=BIAS)
     return table.sort_values("Cramer's V", ascending=False)
 
@@ -82,7 +82,7 @@ def bias_table(rows: pd.DataFrame, target: str, *, seed: int = 0) -> pd.DataFram
 def _cramers_v(cells: np.ndarray) -> float:
     """Cramer's V of a table of counts; 0 where one class is left by chance."""
     cells = cells[cells.any(axis=1)][:, cells.any(axis=0)]
-    return float(association(cells)) if min(cells.shape) > 1 else 0.0
+    return float(scipy.stats.contingency.association(cells)) if min(cells.shape) > 1 else 0.0
 
 
 def shuffled(

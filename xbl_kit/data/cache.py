@@ -19,7 +19,7 @@ from xbl_kit.data.picture import read_mask
 from xbl_kit.digests import code_digest, digest, kept_array, load_sealed, write_sealed
 from xbl_kit.storage import cache_folder
 
-TASKS = 10_000  # more of them at a time would fill the memory
+TASKS = 1000  # of several files each where there are more: a task costs as much as finding three
 WORKERS = min(32, (os.cpu_count() or 1) + 4)
 
 Planes = UInt8[np.ndarray, "frames planes size size"]

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import scipy
 from jaxtyping import Bool, UInt8
-from scipy.fft import dctn
 
 from xbl_kit.data.cache import Planes, conflict, decode, in_parallel, likeness, picture_faults
 from xbl_kit.data.faults import Fault
@@ -203,7 +203,7 @@ def _look(frames: UInt8[np.ndarray, "frames size size"]) -> Bool[np.ndarray, " b
 
     It outlives coding, scaling and another brightness or contrast.
     """
-    coarse = dctn(frames.astype(np.float32), axes=(1, 2))[:, :COARSE, :COARSE]
+    coarse = scipy.fft.dctn(frames.astype(np.float32), axes=(1, 2))[:, :COARSE, :COARSE]
     coarse = coarse.reshape(len(frames), -1)[:, 1:]  # without the mean brightness
     return (coarse > np.median(coarse, axis=1, keepdims=True)).ravel()
 

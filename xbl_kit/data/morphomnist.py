@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import scipy
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Int, UInt8
-from scipy.ndimage import distance_transform_edt
 from torchvision.datasets import MNIST
 
 from xbl_kit.data.confound import lay_out
@@ -89,8 +89,8 @@ def _restroke(ink: Bool[np.ndarray, "h w"], thicken: bool) -> Bool[np.ndarray, "
     """
     if not ink.any():
         return ink
-    inside = distance_transform_edt(ink)
+    inside = scipy.ndimage.distance_transform_edt(ink)
     width = 4 * inside[ink].mean()
     if thicken:
-        return distance_transform_edt(~ink) <= THICK * width / 2
+        return scipy.ndimage.distance_transform_edt(~ink) <= THICK * width / 2
     return inside > min((1 - THIN) * width / 2, inside.max() - 1)

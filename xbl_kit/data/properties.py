@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import scipy
 from jaxtyping import UInt8
 from PIL import Image
-from scipy.ndimage import convolve, laplace
 
 from xbl_kit.data.cache import in_parallel
 from xbl_kit.data.dicom import is_dicom
@@ -30,8 +30,8 @@ def pixel_properties(image: UInt8[np.ndarray, "h w"]) -> dict[str, float]:
     return {
         "(brightness)": grey.mean(),
         "(contrast)": grey.std(),
-        "(sharpness)": laplace(grey).std() / max(grey.std(), 1e-9),
-        "(noise)": np.sqrt(np.pi / 2) / 6 * np.abs(convolve(grey, SECOND)).mean(),
+        "(sharpness)": scipy.ndimage.laplace(grey).std() / max(grey.std(), 1e-9),
+        "(noise)": np.sqrt(np.pi / 2) / 6 * np.abs(scipy.ndimage.convolve(grey, SECOND)).mean(),
         "(border)": 1 - inside / image.size,
     }
 

@@ -34,8 +34,10 @@ ZEROS = re.compile(r"(?<![\d.])0+(?=\d)|(\.\d*[1-9])0+(?!\d)")  # that lead a nu
 
 def plain(value: str) -> str:
     """A value as it is seen: without zero-width characters, compatible forms as one (NFKC)."""
-    shown = "".join(mark for mark in UNSEEN.sub("", value) if unicodedata.category(mark) != "Cf")
-    return unicodedata.normalize("NFKC", shown).casefold().translate(ALIKE).strip()
+    if not (value.isascii() and value.isprintable()):  # as most values are, of which all is seen
+        value = "".join(m for m in UNSEEN.sub("", value) if unicodedata.category(m) != "Cf")
+        value = unicodedata.normalize("NFKC", value)
+    return value.casefold().translate(ALIKE).strip()
 
 
 def key(value: str) -> str:

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from xbl_kit.batch import of_all
 from xbl_kit.explain import widened
 
 
@@ -19,9 +20,10 @@ def gradient_norms(losses: Sequence[Tensor], shared: Tensor) -> Float[Tensor, " 
         if not loss.requires_grad:
             return torch.zeros((), device=shared.device)
         (g,) = torch.autograd.grad(loss, shared, retain_graph=True, materialize_grads=True)
-        return torch.linalg.vector_norm(g.float())
+        return torch.linalg.vector_norm(widened(g))
 
-    return torch.stack([norm(loss) for loss in losses])
+    shares = of_all(torch.stack([norm(loss) for loss in losses])[None])
+    return torch.linalg.vector_norm(shares, dim=0) if len(shares) > 1 else shares[0]
 
 
 def clip_scale(class_loss: Tensor, information: Tensor, shared: Tensor) -> Float[Tensor, ""]:
@@ -68,7 +70,8 @@ class GradNorm(nn.Module):
         if len(losses) != len(self.weight):
             raise ValueError(f"{len(losses)} losses for {len(self.weight)} weights")
         if self.training:
-            values = torch.stack([loss.detach().float() for loss in losses])
+            values = widened(torch.stack([loss.detach() for loss in losses]))
+            values = of_all(values[None]).mean(dim=0)
             norms = gradient_norms(losses, shared)
             if values.isfinite().all() and norms.isfinite().all():  # else all stay as they are
                 self.largest = torch.maximum(self.largest, values.clamp_min(0))

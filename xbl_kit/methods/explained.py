@@ -46,7 +46,7 @@ class ExemplarTriplet(nn.Module):
     def forward(self, seen: Seen) -> Float[Tensor, ""]:
         score, label = self.score(seen.logits), seen.batch.label
         cam = grad_cam(seen.features, score, label, create_graph=True)
-        product = image_times_cam(seen.batch.image, cam.float(), **self.view)
+        product = image_times_cam(seen.batch.image, cam, **self.view)
         compared = [(label == y, *own) for y, own in enumerate(self.own)]
         each = [
             exemplar_triplet_loss(

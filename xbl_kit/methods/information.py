@@ -9,8 +9,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from xbl_kit.batch import Batch
+from xbl_kit.batch import Batch, of_all
 from xbl_kit.data.faults import one_of
+from xbl_kit.explain import widened
 from xbl_kit.losses import AttentionWeighter, Clubs, Mine, distance_correlation, hsic
 from xbl_kit.methods.base import Seen
 from xbl_kit.models import Classifier
@@ -111,7 +112,7 @@ class Information(nn.Module):
         if len(label) < 2:
             with torch.no_grad():
                 own, _ = model.tasks(model.encode(batch.image, batch.stem))
-            parts, label = torch.stack(own).float(), batch.label
+            parts, label = of_everyone(own, batch.label)
         if not isinstance(self.measure, Clubs):
             return -self._shared(parts, label, self._attended(parts))
         shared = self.measure(parts, label)
@@ -119,7 +120,7 @@ class Information(nn.Module):
         return -likelihood.sum() - shared.detach() @ self._attended(parts)
 
     def forward(self, seen: Seen) -> Float[Tensor, ""]:
-        now, label = torch.stack(seen.parts).float(), seen.batch.label
+        now, label = of_everyone(seen.parts, seen.batch.label)
         if share := self.clock(seen.step):
             with torch.enable_grad():
                 known = [(now.detach(), label)] + [self.memory.recall()] * self.training
@@ -128,7 +129,9 @@ class Information(nn.Module):
                 total = self._shared(joined, labels, self._attended(joined).detach())
                 (gradient,) = torch.autograd.grad(total, joined)
             # A sample counts as much as in a batch without memory, over which MI is a mean, too.
-            push = (now * gradient[:, : len(label)]).sum() * (joined.shape[1] / len(label))
+            push = (now * gradient[:, : len(label)]).sum() * (
+                joined.shape[1] / len(seen.batch.label)
+            )
             loss = self.weight * share * (total.detach() + push - push.detach())
         else:
             loss = 0 * now.sum()
@@ -155,6 +158,13 @@ class Information(nn.Module):
         if self.attention is None:
             return weight
         return torch.cat([weight[:n].sum() * self.attention(parts[0], parts[1:]), weight[n:]])
+
+
+def of_everyone(
+    parts: list[Float[Tensor, "b d"]], label: Int[Tensor, " b"]
+) -> tuple[Float[Tensor, "m b d"], Int[Tensor, " b"]]:
+    """Parts and labels of the whole batch, wherever a share of it is; gradients go to the own."""
+    return of_all(widened(torch.stack(parts, dim=1))).transpose(0, 1), of_all(label)
 
 
 def measured(

@@ -3,17 +3,10 @@
 import numpy as np
 import torch
 from jaxtyping import Float
-from sklearn.linear_model import LogisticRegression
-from sklearn.multiclass import OneVsRestClassifier
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from xbl_kit.methods.base import Known
 from xbl_kit.models import Classifier
-
-# Before scikit-learn 1.8 the penalty has a name, since then it is a share.
-NAMED = LogisticRegression().get_params().get("penalty") == "l2"
-L1 = {"penalty": "l1"} if NAMED else {"l1_ratio": 1.0}
 
 
 def dfr(
@@ -30,6 +23,10 @@ def dfr(
 
     Gives the logits of every row of the data. Raises ValueError where no images are given.
     """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.multiclass import OneVsRestClassifier
+    from sklearn.preprocessing import StandardScaler
+
     if not len(known.images):
         raise ValueError("dfr: 0 images that break the bias, expected at least 1")
     rows = known.rows[~torch.isin(known.rows, known.images)]
@@ -40,7 +37,10 @@ def dfr(
     x = StandardScaler().fit(x[np.concatenate(groups)]).transform(x)
     random, size = np.random.default_rng(known.seed), min(map(len, groups))
     total = np.zeros((len(x), len(known.data.classes)))
-    one_class = LogisticRegression(C=c, solver="liblinear", random_state=0, **L1)
+    one_class = LogisticRegression(C=c, solver="liblinear", random_state=0)
+    # Before scikit-learn 1.8 the penalty has a name, since then it is a share.
+    named = one_class.get_params().get("penalty") == "l2"
+    one_class.set_params(**({"penalty": "l1"} if named else {"l1_ratio": 1.0}))
     for _ in range(refits):
         some = np.concatenate([random.permutation(group)[:size] for group in groups])
         layer = OneVsRestClassifier(one_class).fit(x[some], label[some])

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from xbl_kit.batch import of_all
 from xbl_kit.losses import GradNorm, clip_scale, even_scale
 from xbl_kit.methods.base import Known, Method, Seen
 from xbl_kit.methods.information import Information, Options
@@ -49,7 +50,8 @@ def spurious_loss(seen: Seen, *, weight: float) -> Float[Tensor, ""]:
     for factor, logits in seen.others.items():
         level = seen.batch.confounders[factor]
         loss = F.cross_entropy(logits, level, ignore_index=-1, reduction="sum")
-        total = total + loss / (level >= 0).sum().clamp_min(1)
+        known = of_all((level >= 0).sum()[None]).float().mean()  # of a process, on average
+        total = total + loss / known.clamp_min(1)
     return weight * total
 
 

@@ -3,8 +3,6 @@
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from sklearn.linear_model import Ridge
-from sklearn.model_selection import GroupKFold
 from torch import Tensor
 
 from xbl_kit.methods.base import Known
@@ -64,6 +62,8 @@ def unlike(
     `others`, each side counting half. Its quantile is that of `own` scored out of fold by patient,
     so that no other image sets it.
     """
+    from sklearn.linear_model import Ridge
+    from sklearn.model_selection import GroupKFold
 
     def score(fitted: Rows) -> Float[np.ndarray, " n"]:
         sides = (fitted, 1.0), (others, -1.0)

@@ -25,6 +25,11 @@ def modes_kept(module: nn.Module) -> Iterator[None]:
             part.training = mode
 
 
+def at_once(model: "Classifier") -> int:
+    """Images a batch where nothing is trained: a CPU's own memory holds the maps of few."""
+    return 16 if model.mean.device.type == "cpu" else 64
+
+
 class Classifier(nn.Module):
     """An image classifier whose forward returns the last feature maps beside the logits.
 
@@ -126,7 +131,7 @@ def _pooled(*layers: nn.Module) -> nn.Sequential:
 
 
 def cache_stem(
-    model: Classifier, images: np.ndarray, folder: str | Path, *, batch_size: int = 64
+    model: Classifier, images: np.ndarray, folder: str | Path, *, batch_size: int | None = None
 ) -> np.ndarray | None:
     """The prefix's outputs (n, c, p, q) for `images` (n, h, w; uint8), memory-mapped read-only.
 
@@ -144,16 +149,16 @@ def cache_stem(
     shape = len(images), *_stem(model, images[:1]).shape[1:]
 
     def fill(file: BinaryIO) -> None:
-        starts = range(0, len(images), batch_size)
-        for start in tqdm(starts, "frozen prefix", unit="batch", disable=None):
-            file.write(np.ascontiguousarray(_stem(model, images[start : start + batch_size])))
+        size = batch_size or at_once(model)
+        for start in tqdm(range(0, len(images), size), "frozen prefix", unit="batch", disable=None):
+            file.write(np.ascontiguousarray(_stem(model, images[start : start + size])))
 
     return kept_array(path, shape, np.float32, fill, what="outputs of the frozen prefix")
 
 
 @torch.no_grad()
 def layer_statistics(
-    model: Classifier, images: np.ndarray, *, batch_size: int = 64
+    model: Classifier, images: np.ndarray, *, batch_size: int | None = None
 ) -> Float[np.ndarray, "n p"]:
     """Mean and standard deviation over space of many layers' maps, for `images` (n, h, w; uint8).
 
@@ -161,11 +166,12 @@ def layer_statistics(
     the top: of MobileNetV2 the blocks 3, 6, 10, 13, 16 and 17. The model's mode is left as it was.
     """
     device = model.mean.device
+    size = batch_size or at_once(model)
     layers, found = [*model.prefix.children(), *model.body.children()], []
     with modes_kept(model):
         model.eval()
-        for start in range(0, len(images), batch_size):
-            image = torch.from_numpy(np.array(images[start : start + batch_size])).to(device)
+        for start in range(0, len(images), size):
+            image = torch.from_numpy(np.array(images[start : start + size])).to(device)
             maps = (image[:, None].float() / 255 - model.mean) / model.std
             by_shape = {tuple(maps.shape[1:]): maps for maps in _outputs(layers[:-1], maps)}
             small = [m for shape, m in by_shape.items() if 4 * shape[-1] <= image.shape[-1]]

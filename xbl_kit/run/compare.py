@@ -54,7 +54,8 @@ def compare(
     if not out:
         return _run([Work(open_task(each), None, exemplar, device) for each in wanted], record)
     files = OwnFiles(out, RECORD)
-    with PartialState(cpu=device == "cpu").local_main_process_first():  # what it caches is there
+    first = PartialState(cpu=device == "cpu").local_main_process_first  # what it caches is there
+    with first():
         inputs = inputs_of(wanted[0])
     if resume:
         stage.refuse_others(files, record, inputs)
@@ -63,7 +64,7 @@ def compare(
     how = {"resume": resume, "exemplar": exemplar, "claim": True}
     with stage.alone(files.folder, sharing=resume, how="join it with --resume"):
         # What one process caches is there for the others.
-        with FileLock(files / stage.LOCK.format("open")):
+        with first(), FileLock(files / stage.LOCK.format("open")):
             files = OwnFiles(out, RECORD)
             stage.begin(files, record, inputs, (RESULTS, REPORT, FIGURE), **how)
             places = [(each, files / folder_of(each)) for each in wanted]

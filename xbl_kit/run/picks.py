@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from xbl_kit import __version__, plots
 from xbl_kit.digests import digest
@@ -237,7 +236,7 @@ def _figures(found: dict) -> dict:
     return {key: split[key] for key in MEASURES if split.get(key) is not None}
 
 
-def _gallery(results: dict, picks: Picks) -> Figure:
+def _gallery(results: dict, picks: Picks) -> plots.Figure:
     """The images that were picked most often, under their maps."""
     shown = {digest(image): (image, cam) for *_, image, cam in _picked(picks)}
     most = results["images"][:MOST]
@@ -251,7 +250,7 @@ def _gallery(results: dict, picks: Picks) -> Figure:
     return plots.gallery([image[0, 0] for image in images], maps, titles=titles)
 
 
-def _effect(results: dict) -> Figure:
+def _effect(results: dict) -> plots.Figure:
     """How many picked each pair, beside what it did to the model."""
     pairs = results["pairs"].values()
     columns = {"people who picked it": [len(each["files"]) for each in pairs]}

@@ -7,7 +7,6 @@ import pandas as pd
 import torch
 import torchvision
 from jaxtyping import Float
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from xbl_kit import __version__, plots
@@ -111,7 +110,7 @@ def by_split(results: dict, key: str) -> dict[str, dict[str, float | None]]:
     }
 
 
-def maps_of(models: dict[str, Classifier], data: Dataset, rows: Tensor) -> Figure:
+def maps_of(models: dict[str, Classifier], data: Dataset, rows: Tensor) -> plots.Figure:
     """The maps of a few images by every model, side by side, with what each model says."""
     size, batch = tuple(data.images.shape[1:]), data[rows]
     seen = {RECIPES[name].title: predict(model, data, rows) for name, model in models.items()}
@@ -155,7 +154,7 @@ def _given(row: dict) -> str:
 
 def effect(
     results: dict, split: str = "", metric: str = "accuracy", group: str | None = None
-) -> Figure:
+) -> plots.Figure:
     """Effect against effort: a row for each method and what was given, least effort first.
 
     Without `split`: the accuracy of the counter-group, of those from the biased class's own source

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ from xbl_kit.digests import file_digest
 from xbl_kit.models import Classifier, build_classifier, build_multihead, cache_stem
 from xbl_kit.run.recipes import EXPERIMENTS, RECIPES, Recipe, in_order
 from xbl_kit.run.splits import Rows, draw_cohort, find_confounded, make_confounded, split_rows
-from xbl_kit.schedule import Schedule
+from xbl_kit.schedule import PRECISIONS, Schedule
 from xbl_kit.storage import cache_folder
 
 PRESETS = tomllib.loads(Path(__file__).with_name("presets.toml").read_text(encoding="utf-8"))
@@ -34,8 +34,9 @@ class Settings:
     """All that decides the results of a run.
 
     `plan` are entries in place of the `preset`'s, and `weights` (imagenet, none or a file) and
-    `backbone` are two of these. `models` are names of `RECIPES`. `exemplars` is a file, or "auto",
-    which picks `pairs` of them; `region` is where a good map lies: a mask's name or a box.
+    `backbone` are two of these. `models` are names of `RECIPES`, trained with a `precision`.
+    `exemplars` is a file, or "auto", which picks `pairs` of them; `region` is where a good map
+    lies: a mask's name or a box.
     `confounders` are the spurious factors or, for exbl, the columns that make groups. `strength` is
     P(a class's preferred level | class) of each, by default 1 for exbl and .9 for mimm-x; None,
     exbl's default for data on disk, takes these as they are. Of these `target` is predicted, with
@@ -55,6 +56,7 @@ class Settings:
     plan: Mapping = field(default_factory=dict)
     backbone: str | None = None
     weights: str | Path | None = None
+    precision: str = "no"
     models: Sequence[str] = ()
     exemplars: str | Path = "auto"
     pairs: int = 1
@@ -90,18 +92,17 @@ def settle(experiment: str, **given) -> Settings:
     data, models = wanted.data, given.get("models", EXPERIMENTS[experiment])
     one_of("data", data, ("phantom", *LISTED) if exbl else KINDS)
     one_of("control", wanted.control, (None, *CONTROLS))
-    least = {"draws": (wanted.draws, 1), "unlabelled": (wanted.unlabelled, 0)}
-    least |= {"pairs": (wanted.pairs, 1)}
-    for name, (value, smallest) in (least | {"images": (min(wanted.images, default=1), 1)}).items():
-        if value < smallest:
-            raise ValueError(f"{name}={value}: expected at least {smallest}")
+    one_of("precision", wanted.precision, PRECISIONS)
+    for name, least in {"draws": 1, "unlabelled": 0, "pairs": 1, "images": 1}.items():
+        if (value := min(np.atleast_1d(getattr(wanted, name)), default=1)) < least:
+            raise ValueError(f"{name}={value}: expected at least {least}")
     for name in (*models, *wanted.options) or ("",):
         one_of("method", name, RECIPES)
     usual = "classroom" if exbl else data if data in PRESETS else "on disk"
     preset = one_of("preset", wanted.preset or usual, PRESETS)
     chosen = {k: str(v) for k in ("weights", "backbone") if (v := getattr(wanted, k))}
     plan = PRESETS[preset] | dict(wanted.plan) | chosen
-    return dataclasses.replace(
+    return replace(
         wanted,
         preset=preset,
         plan=plan,
@@ -149,12 +150,12 @@ class Task:
 
         With `epochs` so many are trained, at the rates of the whole schedule, and the last is kept.
         """
-        plan, where = self.settings.plan, {"seed": self.settings.seed, "device": device}
-        whole = Schedule(**plan.get(key, plan["train"]), **where)
+        plan, seed = self.settings.plan, self.settings.seed
+        own = {"seed": seed, "precision": self.settings.precision, "device": device}
+        whole = Schedule(**plan.get(key, plan["train"]), **own)
         if epochs is None:
             return whole
-        how = {"horizon": whole.epochs, "patience": None, "keep": "last"}
-        return dataclasses.replace(whole, epochs=epochs, **how)
+        return replace(whole, epochs=epochs, horizon=whole.epochs, patience=None, keep="last")
 
 
 def build_network(settings: Settings, data: Dataset, heads: bool = False) -> Classifier:
@@ -180,9 +181,8 @@ def open_task(settings: Settings) -> Task:
     if settings.data == "phantom" and settings.plan["weights"] != "none":
         build_classifier(settings.plan["backbone"], weights=settings.plan["weights"])
     data, rows = (_read if settings.data in LISTED else _draw)(settings)
-    if settings.control:
-        only = settings.control == "region-only"
-        data = dataclasses.replace(data, images=_without(data, settings.region, outside=only))
+    if control := settings.control:
+        data = replace(data, images=_without(data, settings.region, control == "region-only"))
     stem = cache_stem(build_network(settings, data), data.images, cache_folder() / "stems")
     models = tuple(settings.models)
     if models == EXPERIMENTS[settings.experiment] and "oracle_train" not in rows:
@@ -194,10 +194,10 @@ def open_task(settings: Settings) -> Task:
             region_pixels(data[0], settings.region)  # of no use: said before hours of training
         if f"{recipe.rows}train" not in rows:
             raise ValueError(f"{name} needs unbiased images to train on, and there are none")
-    return Task(settings, dataclasses.replace(data, stem=stem), rows, models)
+    return Task(settings, replace(data, stem=stem), rows, models)
 
 
-def _without(data: Dataset, region: str | Box, *, outside: bool) -> np.ndarray:
+def _without(data: Dataset, region: str | Box, outside: bool) -> np.ndarray:
     """The images (n, h, w; in memory) with 0 inside the region, or `outside` of it."""
     images = np.array(data.images)
     for rows in torch.arange(len(data)).split(256):
