@@ -8,7 +8,7 @@ import pandas as pd
 from scipy.stats.contingency import association
 from sklearn.metrics import mutual_info_score
 
-from xbl_kit.data.manifest import MOST_LEVELS, RESERVED, binned
+from xbl_kit.data.manifest import MOST_LEVELS, RESERVED, binned, numbers
 
 PERMUTATIONS = 200
 BIAS = ("levels", "unknown", "Cramer's V", "V by chance", "nats", "share of label")
@@ -43,7 +43,7 @@ def as_levels(column: pd.Series) -> tuple[pd.Series, str]:
     Many are more than 10, or so many that most stand for one image each.
     """
     known = column[column != ""]
-    number = pd.to_numeric(known, errors="coerce")
+    number = numbers(known)
     texts, different, what = known[number.isna()], number.nunique(), ""
     if different > MOST_LEVELS or (different > 4 and 2 * different > len(known)):
         what = f"{len(texts)} of {len(known)} values are no numbers, such as "
