@@ -106,9 +106,9 @@ def by_name(folder: Path) -> dict[str, str]:
 def nearest(path: Path, listed: Callable[[Path], dict[str, str]] = by_name) -> str:
     """Advice on a name that differs in letter case, Unicode form or suffix from a missing one."""
     folder = next(parent for parent in path.absolute().parents if parent.is_dir())
-    name, names = path.absolute().relative_to(folder).parts[0], listed(folder)
-    near = names.get(plain(name)) or names.get(plain(Path(name).stem), name)
-    return "" if near == name else f"; did you mean {near!a}?"
+    (name, *below), names = path.absolute().relative_to(folder).parts, listed(folder)
+    near = names.get(plain(name)) or names.get(plain(Path(name).stem))
+    return f"; did you mean {near!a}?" if near and (folder / near).is_dir() == bool(below) else ""
 
 
 class TooLong(BaseException):

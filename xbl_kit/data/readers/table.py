@@ -11,6 +11,7 @@ from xbl_kit.data.dataset import Dataset, table_of
 from xbl_kit.data.faults import nearest, refuse
 from xbl_kit.data.manifest import Manifest
 from xbl_kit.data.readers.text_table import read_text_table
+from xbl_kit.digests import file_digest
 from xbl_kit.storage import OwnFiles, write_whole
 
 PATHS = ("image", "mask")
@@ -34,10 +35,9 @@ def list_table(root: str | Path, *, columns: Sequence[str] = ()) -> Manifest:
         raise ValueError(f"columns {no[0]!r}: expected OURS=THEIRS, such as image=filename")
     theirs = {ours: name for ours, _, name in (pair.partition("=") for pair in columns)}
     needed = (theirs.get("image", "image"), *theirs.values())
-    hint = f", or `--option columns={needed[0]}=NAME`"
     lost = root.is_dir() and not (root / NAME).exists()
     refuse(root / NAME, f"not found{EXPECTED}{nearest(root / NAME)}" if lost else None)
-    rows = read_text_table(root / NAME, needed, hint=hint)
+    rows = read_text_table(root / NAME, needed, hint=f", or `--option columns={needed[0]}=NAME`")
     for ours, name in theirs.items():
         what = f"column {ours!r} is there already, so {name!r} cannot be read as it"
         refuse(root / NAME, what if ours in rows else None)
@@ -51,20 +51,25 @@ def write_table(data: Dataset, root: str | Path) -> pd.DataFrame:
     """Write a data set as the folder that `list_table` reads; returns what its table holds.
 
     Images become PNG files named by their rows, masks too: of "lungs" or of the only region there
-    is. Files that an earlier call wrote into the folder are removed, whatever became of them.
+    is. Files that an earlier call wrote into the folder are removed.
 
-    Raises ValueError, and writes nothing, for a folder that holds other files and none of ours.
+    Raises ValueError, and writes nothing, for a folder that holds other files and none of ours, or
+    a table that was changed since.
     """
     root, table = Path(root), table_of(data)
     chosen = [mask for name, mask in data.masks.items() if name == "lungs" or len(data.masks) == 1]
     stacks = dict(zip(("image", "mask"), (data.images, *chosen), strict=False))
     for column in stacks:
         table[column] = [f"{column}s/{row:05}.png" for row in range(len(data))]
-    files = OwnFiles(root)
+    files, found = OwnFiles(root), file_digest(root / NAME)
+    if found and files.content.get("table", found) != found:
+        refuse(root / NAME, "changed since xbl-kit wrote it; rename it, or choose another folder")
     files.begin([NAME, *table[list(stacks)].to_numpy().ravel()], claim=True)
     for column, stack in stacks.items():
         for name, picture in zip(table[column], stack, strict=True):
             image = Image.fromarray(picture)  # one bit a pixel of a mask
             write_whole(root / name, partial(image.save, format="PNG"))
     write_whole(root / NAME, table.to_csv(index=False).encode())
+    files.content["table"] = file_digest(root / NAME)
+    files.save()
     return table

@@ -16,8 +16,7 @@ SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
 NO_TEXT = re.compile(r"[\0\udc80-\udcff]")  # NUL, and bytes that are escaped as surrogates
 EXCEL = re.compile(r'"?sep=([,;|\t])"?,*(?:\r\n?|\n)', re.IGNORECASE)
 EMPTY = "empty file, expected a first line with column names"
-EXCELS = "a workbook of Excel, expected text; save it as CSV UTF-8"
-STARTS = {"PK\3\4": EXCELS, "\udcd0\udccf": EXCELS}
+STARTS = dict.fromkeys(("PK\3\4", "\udcd0\udccf"), "a workbook of Excel; save it as CSV UTF-8")
 STARTS |= dict.fromkeys(("\udcff\udcfe", "\udcfe\udcff"), "saved as UTF-16, expected UTF-8")
 
 

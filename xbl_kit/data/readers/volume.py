@@ -16,7 +16,6 @@ from xbl_kit.data.faults import one_of, reading, refuse, time_limit, too_much
 PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}  # the axis of right, anterior, superior they cut
 EDGE = 0.05  # a slice is of the head if its head has this share of the largest slice's
 HEAD = 140  # mm from the vertex down to the skull's base; below is the neck
-SMALLEST, LARGEST = 1, 10_000  # mm of a volume's longest side
 LOGGER = nib.imageglobals.logger
 SAMPLE, WORK = 2**20, 12  # voxels for the percentiles, bytes a voxel beside those of the file
 
@@ -93,7 +92,7 @@ def _unusable(image: nib.spatialimages.SpatialImage) -> str | None:
     if not np.isfinite(image.affine).all() or np.linalg.matrix_rank(image.affine) < 4:
         return f"an affine that is of no use: {image.affine[:3].round(3).tolist()}"
     longest = (nib.affines.voxel_sizes(image.affine) * shape[:3]).max()
-    if not SMALLEST <= longest <= LARGEST:
+    if not 1 <= longest <= 10_000:
         return f"{longest:.3g} mm from end to end, expected a head; convert its voxel sizes to mm"
     return None
 
