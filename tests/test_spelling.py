@@ -18,6 +18,7 @@ from xbl_kit.data.spelling import (
     key,
     missing,
     one_spelling,
+    plain,
     warn_of_zeros,
 )
 from xbl_kit.run import check_data
@@ -155,6 +156,14 @@ def test_numbers_are_found_however_they_are_written():
 def test_words_for_sex_and_truth_that_are_one_value(words, same):
     found = {SAME.get(key(word), key(word)) for word in words.split()}
     assert len(found) == (1 if same else len(words.split()))
+
+
+def test_what_is_no_mark_or_dash_stays():
+    assert plain(" \u200ba ") == "a" and key("2020/01/05 00:00") == "2020-01-05"
+    assert len({key(f"1{dash}5") for dash in "-\u2010\u2011\u2012\u2013\u2014\u2015\u2212"}) == 1
+    others = ("a'b", "a~b", "a\u2016b", "ab~", "~ab", "ab")
+    assert len({key(other) for other in others}) == len(others)
+    assert missing(["~NA", "NA~", "desconocido", "na"]) == {"desconocido", "na"}
 
 
 @pytest.mark.parametrize("word", NOTHING)

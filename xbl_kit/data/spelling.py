@@ -87,7 +87,7 @@ def blanked(rows: pd.DataFrame, columns: Iterable[str], where: object) -> pd.Dat
 def one_spelling(column: pd.Series) -> pd.Series:
     """The column with every value as it is first spelled; a warning tells of the others."""
     keys = column.map({value: key(value) for value in column.unique()})
-    first = column.groupby(keys, sort=False).transform("first")
+    first = column.groupby(keys).transform("first")
     if (other := first != column).any():
         where, here, there = column.index[other][0], column[other].iloc[0], first[other].iloc[0]
         n = f"{keys[other].nunique()} of {keys.nunique()} are spelled in two ways, taken as one"
