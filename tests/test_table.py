@@ -246,7 +246,7 @@ def test_masks_of_the_only_region_are_written(tmp_path, small_cohort):
 
 def test_a_table_is_written_over_itself_and_beside_files_of_others(tmp_path, small_cohort):
     write_table(small_cohort, tmp_path)
-    (tmp_path / "images/00001.png").write_text("changed by hand")
+    (tmp_path / "metadata.csv").write_text("changed by hand")
     (tmp_path / "images/mine.png").write_text("foreign")
     few = dataclasses.replace(
         small_cohort,
@@ -338,20 +338,3 @@ def test_a_table_that_is_named_otherwise_is_told(tmp_path, name):
         list_images("table", tmp_path)
     with pytest.raises(DataError, match=r"labels\.csv: a file, expected a folder"):
         list_images("table", tmp_path / "labels.csv")
-
-
-def test_a_table_that_somebody_changed_is_not_written_over(tmp_path):
-    data = open_dataset("table", _write(tmp_path / "a"), size=8)
-    for _ in range(2):
-        write_table(data, tmp_path / "b")
-    changed = (tmp_path / "b/metadata.csv").read_text().replace("ill", "sick")
-    (tmp_path / "b/metadata.csv").write_text(changed)
-    with pytest.raises(
-        DataError, match=r"metadata\.csv: changed since xbl-kit wrote it; rename it"
-    ):
-        write_table(data, tmp_path / "b")
-    assert (tmp_path / "b/metadata.csv").read_text() == changed
-    (tmp_path / "b/metadata.csv").rename(tmp_path / "b/mine.csv")
-    write_table(data, tmp_path / "b")
-    assert "sick" not in (tmp_path / "b/metadata.csv").read_text()
-    assert (tmp_path / "b/mine.csv").read_text() == changed

@@ -11,7 +11,6 @@ from xbl_kit.data.dataset import Dataset, table_of
 from xbl_kit.data.faults import nearest, refuse
 from xbl_kit.data.manifest import Manifest
 from xbl_kit.data.readers.text_table import read_text_table
-from xbl_kit.digests import file_digest
 from xbl_kit.storage import OwnFiles, write_whole
 
 PATHS = ("image", "mask")
@@ -51,25 +50,20 @@ def write_table(data: Dataset, root: str | Path) -> pd.DataFrame:
     """Write a data set as the folder that `list_table` reads; returns what its table holds.
 
     Images become PNG files named by their rows, masks too: of "lungs" or of the only region there
-    is. Files that an earlier call wrote into the folder are removed.
+    is. Files that an earlier call wrote into the folder are removed, whatever became of them.
 
-    Raises ValueError, and writes nothing, for a folder that holds other files and none of ours, or
-    a table that was changed since.
+    Raises ValueError, and writes nothing, for a folder that holds other files and none of ours.
     """
     root, table = Path(root), table_of(data)
     chosen = [mask for name, mask in data.masks.items() if name == "lungs" or len(data.masks) == 1]
     stacks = dict(zip(("image", "mask"), (data.images, *chosen), strict=False))
     for column in stacks:
         table[column] = [f"{column}s/{row:05}.png" for row in range(len(data))]
-    files, found = OwnFiles(root), file_digest(root / NAME)
-    if found and files.content.get("table", found) != found:
-        refuse(root / NAME, "changed since xbl-kit wrote it; rename it, or choose another folder")
+    files = OwnFiles(root)
     files.begin([NAME, *table[list(stacks)].to_numpy().ravel()], claim=True)
     for column, stack in stacks.items():
         for name, picture in zip(table[column], stack, strict=True):
             image = Image.fromarray(picture)  # one bit a pixel of a mask
             write_whole(root / name, partial(image.save, format="PNG"))
     write_whole(root / NAME, table.to_csv(index=False).encode())
-    files.content["table"] = file_digest(root / NAME)
-    files.save()
     return table
