@@ -15,8 +15,9 @@ from xbl_kit.exemplar import Exemplar
 from xbl_kit.methods import Known
 from xbl_kit.run import RECIPES, Recipe, compare, comparison, effect
 from xbl_kit.run.compare import _biased
+from xbl_kit.run.recipes import Given
 from xbl_kit.run.splits import draw_images
-from xbl_kit.run.task import Given, givens, open_task, settle
+from xbl_kit.run.task import givens, open_task, settle
 from xbl_kit.run.work import Work
 from xbl_kit.storage import OwnFiles
 

@@ -19,7 +19,8 @@ from pydicom.uid import (
 )
 
 from xbl_kit.data import DataError, open_dataset
-from xbl_kit.data.dicom import read_dicom
+from xbl_kit.data.dicom import GROUPS, read_dicom
+from xbl_kit.data.faults import reading
 from xbl_kit.data.picture import picture_size, read_frames, read_picture
 
 COMPUTED = "1.2.840.10008.5.1.4.1.1.1"  # Computed Radiography Image Storage
@@ -504,3 +505,37 @@ def test_pixels_that_do_not_end_at_the_highest_bit_are_refused(tmp_path, high):
     data.save_as(tmp_path / "a.dcm")
     with pytest.raises(DataError, match=f"HighBit is {high}, expected 11"):
         read_picture(tmp_path / "a.dcm")
+
+
+def _groups(name, sequence, **elements):
+    """The functional groups of an enhanced object, with these elements in one of them."""
+    inner, group = Dataset(), Dataset()
+    for keyword, value in elements.items():
+        setattr(inner, keyword, value)
+    setattr(group, sequence, Sequence([inner]))
+    return {name: Sequence([group])}
+
+
+@pytest.mark.parametrize("name", GROUPS)
+@pytest.mark.parametrize(
+    ("sequence", "elements"),
+    [
+        ("FrameVOILUTSequence", {"WindowCenter": "1000", "WindowWidth": "500"}),
+        ("PixelValueTransformationSequence", {"RescaleSlope": "-2", "RescaleIntercept": "9000"}),
+        ("PixelMeasuresSequence", {"PixelSpacing": ["0.2", "0.1"]}),
+    ],
+)
+def test_an_enhanced_object_of_one_frame_is_read_as_any_other(tmp_path, name, sequence, elements):
+    plain = read_dicom(write_dicom(tmp_path / "a.dcm", _ramp(), **elements))
+    groups = _groups(name, sequence, **elements)
+    enhanced = read_dicom(write_dicom(tmp_path / "b.dcm", _ramp(), NumberOfFrames=1, **groups))
+    without = read_dicom(write_dicom(tmp_path / "c.dcm", _ramp()))
+    assert enhanced.size == plain.size and enhanced.tobytes() == plain.tobytes()
+    assert enhanced.tobytes() != without.tobytes()
+
+
+def test_what_a_library_says_is_cut_short(tmp_path):
+    with pytest.raises(DataError, match=r"not a readable picture .x+.$") as error:
+        with reading(tmp_path / "a", "picture"):
+            raise RuntimeError("x" * 10_000)
+    assert len(str(error.value)) < 300 + len(str(tmp_path)) + 50

@@ -1,5 +1,7 @@
 """The exemplar file: what goes in comes out, and what is none is refused."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -71,7 +73,7 @@ def test_parts_must_fit():
         Explained(torch.rand(0, 1, 4, 4), torch.rand(0, 2, 2), (), ())
 
 
-def test_an_automatic_pick_does_not_replace_that_of_a_person(tmp_path):
+def test_no_pick_replaces_that_of_another_person(tmp_path):
     """Whoever saves it: a lesson run again, a run, a script."""
     file = tmp_path / "exemplar.npz"
     by_hand = Exemplar(good=_explained(), bad=_explained(seed=1), picked_by="group 3")
@@ -79,8 +81,9 @@ def test_an_automatic_pick_does_not_replace_that_of_a_person(tmp_path):
     ranked.save(file)
     by_hand.save(file)  # what the ranking picked may be replaced, and a person may pick anew
     by_hand.save(file)
-    with pytest.raises(FileExistsError, match=r"exemplar\.npz: picked by a person.* another name"):
-        ranked.save(file)
+    for other in (ranked, replace(by_hand, picked_by="Ada"), replace(by_hand, picked_by="person")):
+        with pytest.raises(FileExistsError, match=r"npz: picked by 'group 3', whom.* another name"):
+            other.save(file)
     assert Exemplar.load(file).picked_by == "group 3"
     assert picked_by_person(file).summary() == by_hand.summary()
     ranked.save(tmp_path / "other.npz")

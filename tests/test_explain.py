@@ -239,6 +239,9 @@ def test_maps_are_widened(dtype):
         ((2, 8, 4, 4), (2, 9, 4), [0, 1], r"logits are \(2, 9, 4\), .* of tokens their mean"),
         ((2, 8, 4, 4), (2, 4), [0, 4], "target 4, expected 0 to 3 of logits"),
         ((2, 8, 4, 4), (2, 4), [-1, 3], "target -1, expected 0 to 3 of logits"),
+        ((2, 8, 4, 4), (2, 4), [0], r"target is \(1,\), expected \(2,\): one for each image"),
+        ((2, 8, 4, 4), (2, 4), [0, 1, 2], r"target is \(3,\), expected \(2,\)"),
+        ((2, 8, 4, 4), (2, 4), [[0], [1]], r"target is \(2, 1\), expected \(2,\)"),
     ],
 )
 def test_what_has_no_map_is_named(features, logits, target, words):

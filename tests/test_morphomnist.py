@@ -9,6 +9,7 @@ from scipy.ndimage import binary_dilation, binary_erosion
 
 from xbl_kit.data import open_dataset
 from xbl_kit.data.morphomnist import _restroke
+from xbl_kit.run.task import inputs_of, settle
 
 SPLITS = {"train": 300, "t10k": 120}
 
@@ -104,3 +105,12 @@ def test_only_the_test_split_is_drawn_from_the_test_set(tmp_path):
     data = open_dataset("morphomnist", write_mnist(tmp_path), per_cell={"": 2, "test": 2})
     assert ((data.patient.numpy() >= 60_000) == (data.split == "test")).all()
     assert len(data.patient.unique()) == len(data) and data.images.any(axis=(1, 2)).all()
+
+
+def test_other_digits_are_other_data(tmp_path):
+    how = settle("mimm-x", data="morphomnist", root=write_mnist(tmp_path))
+    before = inputs_of(how)["data"]
+    file = tmp_path / "MNIST/raw/train-images-idx3-ubyte"
+    assert before and inputs_of(how)["data"] == before
+    file.write_bytes(file.read_bytes()[:-1] + b"\7")
+    assert inputs_of(how)["data"] != before

@@ -3,6 +3,8 @@
 import gzip
 import importlib
 import itertools
+import subprocess
+import sys
 import tracemalloc
 from functools import cache
 from pathlib import Path
@@ -14,6 +16,7 @@ import pytest
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
 from xbl_kit.data import DataError, faults, list_images, open_dataset
+from xbl_kit.data.background import blacken
 from xbl_kit.data.cache import in_parallel
 from xbl_kit.data.check import check
 from xbl_kit.data.readers.mri import list_mri
@@ -499,8 +502,8 @@ def test_wrong_options(site, tmp_path):
         list_mri([])
     with pytest.raises(DataError, match="no column 'age'"):
         list_mri(_site(tmp_path / "b", "participant_id\nsub-01\n"), ages=(40, 60))
-    (site / "participants.tsv").write_text("participant_id\tage\nsub-01\t26,5\n")
-    with pytest.raises(DataError, match=r"line 2: age is '26,5', expected years"):
+    (site / "participants.tsv").write_text("participant_id\tage\nsub-01\ttwenty\n")
+    with pytest.raises(DataError, match=r"line 2: age is 'twenty', expected years"):
         list_mri(site, ages=(40, 60))
     with pytest.raises(DataError, match="no column 'label', expected one of site, age"):
         open_dataset("mri", site)
@@ -550,6 +553,60 @@ def test_a_background_of_one_value_is_black_wherever_it_lies(tmp_path, score, ba
     assert abs(found - _slices_of(np.where(brain, scored, least), tmp_path, "c.nii")).max() <= 3
     ring, middle = found[32, 10:14].mean(), found[30:34, 30:34].mean()
     assert (ring < middle) == (scored[white].mean() > scored[brain].mean())
+
+
+@pytest.mark.parametrize("noise", [1e-6, 0.02, 0.05])
+def test_a_background_with_a_little_noise_is_black_and_what_is_alike_in_the_head_is_not(
+    tmp_path, noise
+):
+    generator = np.random.default_rng(0)
+    at = np.stack(np.mgrid[:40, :40, :40]) - np.array([20, 20, 24]).reshape(3, 1, 1, 1)
+    brain, inner = ((at**2).sum(0) < radius**2 for radius in (15, 6))
+    sides = np.where(at[0] > 0, 1.5, -1.5) + generator.normal(0, 0.2, brain.shape)
+    scored = np.where(inner, 0, sides)
+    least = scored[brain].min()
+    noisy = np.where(brain, scored, generator.normal(0, noise, brain.shape))
+    found = _slices_of(noisy, tmp_path, "a.nii")
+    expected = _slices_of(np.where(brain, scored, least), tmp_path, "b.nii")
+    assert (abs(found - expected) > 3).mean() < 0.002 and 90 < found[32, 32] < 165
+
+
+def test_noise_that_is_not_small_and_a_dark_one_stay(tmp_path):
+    generator = np.random.default_rng(0)
+    at = np.stack(np.mgrid[:40, :40, :40]) - 20
+    brain = (at**2).sum(0) < 15**2
+    for level, noise in ((0, 0.5), (-5, 0.05)):
+        volume = np.where(brain, generator.normal(size=brain.shape), level).astype(np.float32)
+        volume[~brain] += generator.normal(0, noise, (~brain).sum())
+        before = volume.copy()
+        blacken(volume)
+        assert (volume == before).all()
+
+
+@pytest.mark.parametrize("side", [0.001, 400.0])
+def test_voxels_that_are_not_in_mm_are_refused(tmp_path, side):
+    image = nib.Nifti1Image(
+        np.random.default_rng(0).random((40, 40, 40)), np.diag([*[side] * 3, 1])
+    )
+    nib.save(image, tmp_path / "a.nii")
+    with pytest.raises(DataError, match="mm from end to end, expected a head; convert its voxel"):
+        read_slices(tmp_path / "a.nii", 16)
+
+
+def test_nibabels_log_is_left_alone(tmp_path, caplog):
+    code = "import nibabel; l = nibabel.imageglobals.logger; a = l.level, l.filters[:]; "
+    code += "import xbl_kit.data; assert (l.level, l.filters) == a"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    header = nib.Nifti1Header()
+    header.set_data_shape((4, 4, 4))
+    header["vox_offset"], header["magic"] = 360, b"n+1"  # no multiple of 16, which nibabel tells
+    (tmp_path / "a.nii").write_bytes(header.binaryblock + bytes(12 + 256))
+    logger = nib.imageglobals.logger
+    nib.load(tmp_path / "a.nii")
+    told = len(caplog.records)
+    with pytest.raises(DataError, match="no orientation"):
+        read_slices(tmp_path / "a.nii", 8)
+    assert told and len(caplog.records) == told and not logger.filters
 
 
 @pytest.mark.parametrize("share", [0.0, 0.15])

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 from test_chexpert import write_chexpert
 from test_mri import write_bids
@@ -13,6 +14,8 @@ from xbl_kit.cli import main
 from xbl_kit.data import DataError, list_images, open_dataset
 from xbl_kit.data.check import check
 from xbl_kit.data.options import fitted
+from xbl_kit.run import reproduce
+from xbl_kit.run.task import settle
 
 
 def taker(
@@ -253,3 +256,81 @@ def test_what_an_annex_has_not_fetched_is_named(tmp_path, store):
     (root / "images/2.png").symlink_to(f"../{store}/x/MD5E-1.png")
     with pytest.raises(DataError, match=r"line 4: image .*2\.png: not fetched yet, only its link"):
         open_dataset("table", root, size=8)
+
+
+SETTINGS = [
+    ("seed", "3", 3),
+    ("seed", np.int64(3), 3),
+    ("pairs", "2", 2),
+    ("strength", "0.8", 0.8),
+    ("strength", 1, 1.0),
+    ("strength", None, None),
+    ("models", "erm", ("erm",)),
+    ("models", ["erm"], ("erm",)),
+    ("confounders", "age,sex", ("age", "sex")),
+    ("images", 3, (3,)),
+    ("images", "3,10", (3, 10)),
+    ("exemplars", "auto", "auto"),
+    ("weights", "none", "none"),
+    ("root", ["a", "b"], ["a", "b"]),
+    ("region", (0, 0, 1, 1), (0, 0, 1, 1)),
+]
+MISTAKEN = [
+    ("seed", "x", "seed='x': expected a whole number"),
+    ("seed", 1.5, "seed=1.5: expected a whole number"),
+    ("seed", -1, "seed=-1: expected at least 0"),
+    ("pairs", 1.5, "pairs=1.5: expected a whole number"),
+    ("pairs", 0, "pairs=0: expected at least 1"),
+    ("strength", "much", "strength='much': expected none or a number"),
+    ("models", 5, "models=5: expected names, as A,B"),
+    ("models", ["nope"], "method 'nope': expected one of"),
+    ("confounders", 5, "confounders=5: expected names"),
+    ("images", "few", "images='few': expected whole numbers"),
+    ("images", [3, 0], "images=0: expected at least 1"),
+    ("plan", 5, "plan=5: expected"),
+    ("plan", {"sizes": 32}, "entry of the plan 'sizes': expected one of"),
+    ("options", 5, "options=5: expected"),
+    ("reading", 5, "reading=5: expected"),
+    ("exemplars", 5, "exemplars=5: expected"),
+    ("weights", 5, "weights=5: expected"),
+    ("root", 5, "root=5: expected"),
+    ("biased", 5, "biased=5: expected text"),
+    ("draws", "2.5", "draws='2.5': expected a whole number"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "expected"), SETTINGS)
+def test_a_setting_is_read_by_its_type(name, value, expected):
+    found = getattr(settle("mimm-x", **{name: value}), name)
+    assert found == expected and type(found) is type(expected)
+
+
+@pytest.mark.parametrize(("name", "value", "words"), MISTAKEN)
+def test_a_setting_of_another_type_is_one_line(name, value, words):
+    with pytest.raises(ValueError, match=f"^{words}") as error:
+        settle("mimm-x", **{name: value})
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("data", "as_text", "given"),
+    [
+        ("table", {"bins": "4", "skip_faulty": "yes"}, {"bins": 4, "skip_faulty": True}),
+        ("chexpert", {"views": "PA", "ages": "none"}, {"views": ["PA"], "ages": None}),
+        ("mri", {"slices": "3", "percentiles": "1,99"}, {"slices": 3, "percentiles": (1, 99)}),
+    ],
+)
+def test_a_run_is_the_same_whether_options_come_as_text_or_not(data, as_text, given):
+    how = {"data": data, "root": "x"}
+    one, other = (settle("exbl", **how, reading=each).record for each in (as_text, given))
+    assert one == other and set(one["reading"]) == set(given)
+
+
+def test_masks_that_are_not_there_are_told_before_weights_are_fetched(tmp_path, monkeypatch):
+    def fetch(*_, **__):
+        raise AssertionError("weights are fetched")
+
+    monkeypatch.setattr("xbl_kit.run.task.build_network", fetch)
+    rows = [{"image": f"images/{i}.png", "label": "ab"[i % 2]} for i in range(24)]
+    with pytest.raises(ValueError, match="region 'lungs': the data have no such masks"):
+        reproduce("exbl", data="table", root=_write(tmp_path, rows), preset="paper", device="cpu")

@@ -12,13 +12,26 @@ from test_table import _rows, _write
 
 from xbl_kit.cli import main
 from xbl_kit.data import DataError, list_images, open_dataset
-from xbl_kit.data.spelling import blanked, key, missing, one_spelling, plain, warn_of_zeros
+from xbl_kit.data.manifest import numbers
+from xbl_kit.data.spelling import (
+    SAME,
+    blanked,
+    key,
+    missing,
+    one_spelling,
+    plain,
+    warn_of_zeros,
+)
 from xbl_kit.run import check_data
 
 ALIKE = [
     ("12", "12.0", "12.", "12.000", "+12", "12,0", "12,00", "1.2e1", "\uff11\uff12", "'12"),
-    ("1e3", "1000", "1.0E+03"),
-    (".5", "0.5", "+.5"),
+    ("1e3", "1000", "1.0E+03", "1,000", "+1,000", "1,000.0", "1000,0"),
+    ("1234567", "1,234,567", "1234567."),
+    (".5", "0.5", "+.5", "0,5", ",5"),
+    ("12.25", "12,25"),
+    ("-0.125", "-0,125"),
+    ("1,2345", "1.2345"),
     ("2020-01-05", "2020/01/05", "2020.01.05", "2020-01-05 00:00:00"),
     ("\u0130yi", "iyi", "\u0131y\u0131"),
     ("ill", "ill\x07", "ill\ufe0f", "i\u034fll", "ill\u3164"),
@@ -59,6 +72,12 @@ APART = [
     "1,234",
     "0.50",
     "1e999999",
+    "12,34,567",
+    "1,23",
+    "1,2,3",
+    "0,1234,5",
+    "1,2345,678",
+    "a,5",
 ]
 NOTHING = """NA na N/A n/a #N/A n.a. NaN -nan None null NULL <NA> (null) nil unknown Unknown unk .
     - -- ? ??? * _ \u2013 missing NaT #REF! #DIV/0! \\N undefined""".split()
@@ -81,6 +100,12 @@ NOTHING += [
     "Unk.",
     "NA;",
     "k.A.",
+    "n/d",
+    "pd.NA",
+    "(empty)",
+    "Missing values",
+    "no answer",
+    "keine Angabe",
 ]
 SOMETHING = [
     "0",
@@ -114,6 +139,39 @@ def test_plain_ascii_takes_a_shorter_way_to_the_same():
 def test_different_values_have_different_keys():
     assert len({key(value) for value in APART}) == len(APART)
     assert key(unicodedata.normalize("NFD", "h\xf6he")) == key("h\xf6he") != key("hohe")
+
+
+def test_numbers_are_found_however_they_are_written():
+    column = pd.Series("20,5;1,234;1e3;007;-5;+.5;;1-5;inf;nan;1 234;<5".split(";"), name="x")
+    nan = float("nan")
+    expected = [20.5, 1234, 1000, 7, -5, 0.5, *[nan] * 6]
+    assert numbers(column).tolist() == pytest.approx(expected, nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("words", "same"),
+    [
+        ("Female F female f", True),
+        ("Male M male m", True),
+        ("True true yes YES y Y 1 1.0", True),
+        ("False no n N 0 FALSE", True),
+        ("Female Male", False),
+        ("yes no", False),
+        ("true false", False),
+        ("y n", False),
+    ],
+)
+def test_words_for_sex_and_truth_that_are_one_value(words, same):
+    found = {SAME.get(key(word), key(word)) for word in words.split()}
+    assert len(found) == (1 if same else len(words.split()))
+
+
+def test_what_is_no_mark_or_dash_stays():
+    assert plain(" \u200ba ") == "a" and key("2020/01/05 00:00") == "2020-01-05"
+    assert len({key(f"1{dash}5") for dash in "-\u2010\u2011\u2012\u2013\u2014\u2015\u2212"}) == 1
+    others = ("a'b", "a~b", "a\u2016b", "ab~", "~ab", "ab")
+    assert len({key(other) for other in others}) == len(others)
+    assert missing(["~NA", "NA~", "desconocido", "na"]) == {"desconocido", "na"}
 
 
 @pytest.mark.parametrize("word", NOTHING)
@@ -167,11 +225,20 @@ def test_the_first_spelling_is_taken_and_the_others_told():
 
 @pytest.mark.parametrize(
     ("one", "two"),
-    [("7", "007"), ("p7", "P07"), ("sub-1", "sub-001"), ("0", "00"), ("0.5", "0.50")],
+    [
+        ("7", "007"),
+        ("p7", "P07"),
+        ("sub-1", "sub-001"),
+        ("0", "00"),
+        ("0.5", "0.50"),
+        ("1234", "1 234"),
+        ("1234567", "1'234'567"),
+    ],
 )
 def test_leading_zeros_are_told_and_not_merged(one, two):
     words = (
-        f"^y: patient '{two}' and '{one}' count as two, though only zeros differ .1 such pair.; if"
+        f"^y: patient {two!r} and {one!r} count as two, though only zeros or marks differ "
+        ".1 such pair.; if they are one"
     )
     with pytest.warns(UserWarning, match=words):
         warn_of_zeros(pd.Series([one, two, two], list("xyz"), name="patient"))
@@ -185,7 +252,7 @@ def test_the_columns_of_warnings_are_named_whole():
     assert [str(each.message) for each in told] == [what]
     with pytest.warns(UserWarning) as told:
         warn_of_zeros(pd.Series(["1", "01"], list("yz"), name="ward"))
-    what = "z: ward '01' and '1' count as two, though only zeros differ (1 such pair); "
+    what = "z: ward '01' and '1' count as two, though only zeros or marks differ (1 such pair); "
     assert [str(each.message) for each in told] == [what + "if they are one, write them alike"]
 
 
@@ -374,3 +441,32 @@ def test_images_marked_counter_need_no_split(tmp_path):
     rows += [row | {"split": "", "patient": "p9", "counter": "1"} for row in _rows(8)[6:]]
     rows[5]["counter"] = "0"
     assert len(open_dataset("table", _write(tmp_path, rows), size=8)) == 8
+
+
+@pytest.mark.filterwarnings("ignore:.*taken as one")
+def test_a_patient_with_and_without_marks_of_thousands_is_one(tmp_path):
+    rows = [row | {"patient": ("1{}20{}", "1{}21{}")[i > 2]} for i, row in enumerate(_rows())]
+    for i, row in enumerate(rows):
+        row["patient"], row["sex"] = row["patient"].format(",20"[i % 2 : 1], 0), "F"
+    assert len(open_dataset("table", _write(tmp_path, rows), size=8).patient.unique()) == 2
+
+
+def test_decimals_with_a_comma_make_groups(tmp_path):
+    rows = [row | {"dose": f"{i},5", "counter": "0"} for i, row in enumerate(_rows(12))]
+    root = _write(tmp_path, rows)
+    with pytest.raises(
+        DataError, match="'dose' has 12 numbers, expected groups: `--option bins=4`"
+    ):
+        list_images("table", root, confounders=["dose"])
+    found = list_images("table", root, confounders=["dose"], bins=2).rows["dose"]
+    assert found.tolist() == ["0.5 to 5.5"] * 6 + ["6.5 to 11.5"] * 6
+    with pytest.raises(DataError, match=r"dose is '1\.5', in 1 other rows '1,5'"):
+        rows[2]["dose"] = "1.5"
+        rows = [row | {"dose": row["dose"] if i in (1, 2) else ""} for i, row in enumerate(rows)]
+        open_dataset("table", _write(tmp_path, rows), size=8, confounders=["dose"])
+
+
+def test_a_label_of_many_numbers_makes_classes_where_that_is_asked_for(tmp_path):
+    rows = [row | {"label": str(20 + i), "counter": "0"} for i, row in enumerate(_rows(12))]
+    found = list_images("table", _write(tmp_path, rows), bins=2).rows["label"]
+    assert set(found) == {"20 to 25", "26 to 31"}

@@ -53,7 +53,8 @@ def test_unknown_cells_counter_rows_reserved_columns_and_free_text_are_left_out(
     found = bias.bias_table(rows, "label")
     assert set(found.index) == {"sex", "sex known", "age"}
     said = describe.notes(rows, "label", found)
-    assert said[0] == "remark: left out, 40 values, 10 at most make groups" and len(said) == 1
+    assert said[0] == "remark: left out, 40 values, 10 at most make groups"
+    assert said[1:] == ["these alone give the label away: sex, age"]
     assert found.loc["sex", "Cramer's V"] == 1 and found.loc["sex", "unknown"] == 2
     assert found.loc["age", "levels"] == 4 and found.loc["age", "Cramer's V"] == 1
     shares = bias.shares(rows, "label", ["sex", "age"])
@@ -90,7 +91,7 @@ def test_a_data_set_is_described_and_gets_a_card(tmp_path):
     assert (tmp_path / "out/bias.png").read_bytes().startswith(b"\x89PNG")
     other = describe_data("table", tmp_path / "mine", target="sex")
     assert other.counts.index.tolist() == ["", "F", "M", "a|b"]
-    assert "1 faults in the table" in other.notes[-1] and "sex is ''" in other.notes[-1]
+    assert "1 faults, see `data check`" in other.notes[-1] and "sex is ''" in other.notes[-1]
 
 
 def test_a_card_that_was_filled_in_is_kept(tmp_path):
@@ -210,6 +211,7 @@ def test_whether_a_thing_is_known_can_tell_the_label(known, beyond):
             "12 of 40 values are no numbers, such as '1-5', and levels of",
         ),
         ([*range(39), "80+"], "1 of 40 values are no numbers, such as '80+'"),
+        ([*range(39), "inf"], "1 of 40 values are no numbers, such as 'inf'"),
         ([f"{i} y" for i in range(40)], "left out, 40 values, 10 at most make groups"),
         ([""] * 40, "left out, nothing is known"),
         ([7] * 39 + [""], "left out, the same in all rows"),
@@ -346,3 +348,18 @@ def test_the_sites_of_the_real_chest_x_rays_are_told_by_their_pixels(cxr):
     assert beyond[told].all() and all(name in " ".join(found.notes) for name in told)
     assert "330 of 1137 values are no numbers, such as '1-5'" in " ".join(found.notes)
     assert beyond["sex known"] and beyond["age known"]
+
+
+@pytest.mark.parametrize("form", ["{},5", "1,{:03}", "{}e1", " {}.50 "])
+def test_numbers_are_read_as_they_are_written(form):
+    rows = _table(label=["a"] * 20 + ["b"] * 20, age=[form.format(10 + i) for i in range(40)])
+    found = bias.bias_table(rows, "label")
+    assert found.loc["age", "levels"] == 4 and found.loc["age", "Cramer's V"] == 1
+    assert describe.notes(rows, "label", found) == ["these alone give the label away: age"]
+
+
+def test_a_label_may_have_any_name_and_pictures_that_are_not_there_are_told(tmp_path):
+    rows = [{"image": f"gone/{i}.png", "images": "ab"[i % 2]} for i in range(6)]
+    found = describe_data("table", _write(tmp_path / "a", rows), target="images", out=tmp_path)
+    assert "| a | 3 |" in (tmp_path / "data-card.md").read_text()
+    assert found.notes[-1].startswith("6 faults, see `data check`") and "no such" in found.notes[-1]

@@ -11,6 +11,7 @@ from PIL import Image
 
 from xbl_kit.data import DataError, list_images, open_dataset, write_table
 from xbl_kit.data.check import check
+from xbl_kit.data.faults import grouped
 
 LABELS = ("ill", "well")
 
@@ -295,3 +296,45 @@ def test_the_sample_is_what_the_phantom_draws(tmp_path):
     assert torch.equal(sample.label, drawn.label) and sample.counter.sum() == 12
     again = write_table(dataclasses.replace(drawn, counter=sample.counter), tmp_path)
     assert list(again) == "label age sex site patient counter image mask".split()
+
+
+NEAR = [
+    ("{}.png", "{}.PNG", "0.png"),
+    ("{}.PNG", "{}.png", "0.PNG"),
+    ("{}.jpg", "{}.png", "0.jpg"),
+    ("{}.png", "{}", "0.png"),
+    ("{}", "{}.png", "0"),
+    ("h\xf6he{}.png", "ho\u0308he{}.png", "h\\xf6he0.png"),
+    ("ho\u0308he{}.png", "h\xf6he{}.png", "ho\\u0308he0.png"),
+    ("Images/{}.png", "images/{}.png", "Images"),
+    ("a/B/{}.png", "a/b/{}.png", "B"),
+]
+
+
+@pytest.mark.parametrize(("there", "named", "near"), NEAR)
+def test_a_name_that_is_nearly_that_of_a_file_is_told(tmp_path, there, named, near):
+    rows = [{"image": named.format(i), "label": LABELS[i % 2]} for i in range(6)]
+    _write(tmp_path / "t", rows)
+    root = tmp_path / "data"
+    for i in range(6):
+        (root / there.format(i)).parent.mkdir(parents=True, exist_ok=True)
+        (root / there.format(i)).write_bytes((tmp_path / f"t/images/{i}.png").read_bytes())
+    (root / "metadata.csv").write_bytes((tmp_path / "t/metadata.csv").read_bytes())
+    faults = check(list_images("table", root))
+    assert faults[0].what.endswith(f"no such file; did you mean '{near}'?") and len(faults) == 6
+    assert len(grouped(faults)) == 1, "faults of one kind are one line"
+
+
+@pytest.mark.parametrize(
+    "name", ["metadata.xlsx", "Metadata.csv", "metadata.csv.txt", "METADATA.CSV"]
+)
+def test_a_table_that_is_named_otherwise_is_told(tmp_path, name):
+    (_write(tmp_path) / "metadata.csv").rename(tmp_path / name)
+    what = "expected a row for each image, with columns image and label .docs/howto/own-data.md."
+    with pytest.raises(DataError, match=f"csv: not found; {what}; did you mean '{name}'.$"):
+        list_images("table", tmp_path)
+    (tmp_path / name).rename(tmp_path / "labels.csv")
+    with pytest.raises(DataError, match=f"csv: not found; {what}$"):
+        list_images("table", tmp_path)
+    with pytest.raises(DataError, match=r"labels\.csv: a file, expected a folder"):
+        list_images("table", tmp_path / "labels.csv")

@@ -70,6 +70,8 @@ BOTH, CSV, TSV = (",", "\t"), (",",), ("\t",)
         (b"a\n1\0\n", "line 2: holds a NUL byte, expected text in UTF-8; perhaps saved", BOTH),
         ("a,b\n".encode("utf-16-be"), "line 1: holds a NUL byte", BOTH),
         ("a,b\n".encode("utf-16"), "line 1: saved as UTF-16, expected UTF-8", BOTH),
+        (b"PK\3\4\x14\0\6\0", "line 1: a workbook of Excel; save it as CSV", BOTH),
+        (b"\xd0\xcf\x11\xe0\xa1", "line 1: a workbook of Excel; save it", BOTH),
     ],
 )
 def test_a_fault_is_one_line(tmp_path, content, words, separators):

@@ -162,10 +162,6 @@ def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def _strength(text: str) -> float | None:
-    return None if text == "natural" else float(text)
-
-
 def _region(text: str) -> str | tuple[float, ...]:
     return tuple(float(part) for part in text.split(",")) if "," in text else text
 
@@ -187,7 +183,7 @@ SKIP = {"dest": "reading", "action": "append_const", "const": ("skip_faulty", Tr
 OPTION = {"dest": "reading", "action": "append", "type": _reader(_option, "KEY=VALUE")}
 NAMES = {"action": "extend", "type": _names}  # given twice: all of them, not the last
 NUMBERS = {"action": "extend", "type": _reader(lambda t: [*map(int, _names(t))], "whole numbers")}
-STRENGTH = {"type": _reader(_strength, "a number or 'natural'")}
+STRENGTH = {"type": _reader(lambda t: None if t == "natural" else float(t), "a number, or natural")}
 REGION = {"type": _reader(_region, "a name or four numbers L,T,R,B")}
 # Each flag is declared once; a command names those it takes. What is not given is not passed on.
 FLAGS = {

@@ -74,11 +74,11 @@ class Exemplar:
     def save(self, path: str | Path) -> None:
         """Write the exemplar to `path` (.npz), images and maps included.
 
-        Raises FileExistsError where an automatic pick would replace one that a person made, and
-        ValueError where there is a file that is no exemplar.
+        Raises FileExistsError where it would replace what another person picked, and ValueError
+        where there is a file that is no exemplar.
         """
-        if picked_by_person(path) and self.picked_by == "auto":
-            what = "picked by a person, whom no automatic pick replaces; save under another name"
+        if (other := picked_by_person(path)) and other.picked_by != self.picked_by:
+            what = f"picked by {other.picked_by!r}, whom no other replaces; save under another name"
             raise FileExistsError(f"{path}: {what}")
         write_whole(path, self._content())
 

@@ -54,20 +54,18 @@ def grad_cam(
 def require_maps(features: Tensor, logits: Tensor, target: Tensor) -> None:
     """Raise ValueError, with a way out, where Grad-CAM has no maps or no logit to explain."""
     if features.ndim != 4:
-        raise ValueError(
-            f"features are {tuple(features.shape)}, expected (b, c, h, w); of a ViT let the body "
-            "give tokens[:, 1:].mT.unflatten(2, (h, w)), and the head work on that"
-        )
+        what = "of a ViT let the body give tokens[:, 1:].mT.unflatten(2, (h, w)) to the head"
+        raise ValueError(f"features are {tuple(features.shape)}, expected (b, c, h, w); {what}")
     if logits.ndim != 2:
         what = "of a single logit z give torch.stack([-z, z], dim=1), of tokens their mean"
         raise ValueError(f"logits are {tuple(logits.shape)}, expected (b, k); {what}")
-    k = logits.shape[1]
+    b, k = logits.shape
+    if target.shape != (b,):
+        raise ValueError(f"target is {tuple(target.shape)}, expected ({b},): one for each image")
     known = target.tolist() if target.device.type == "cpu" else ()  # others would be waited for
     if wrong := [each for each in known if not 0 <= each < k]:
-        raise ValueError(
-            f"target {wrong[0]}, expected 0 to {k - 1} of logits {tuple(logits.shape)}; of a "
-            "single logit z give torch.cat([-z, z], dim=1)"
-        )
+        what = "of a single logit z give torch.cat([-z, z], dim=1)"
+        raise ValueError(f"target {wrong[0]}, expected 0 to {k - 1} of logits {(b, k)}; {what}")
 
 
 def log_odds(logits: Float[Tensor, "b k"]) -> Float[Tensor, "b k"]:

@@ -18,7 +18,7 @@ from torch import nn
 
 from xbl_kit.weights import fill, plain, read_weights
 
-FOREIGN = "was not written by xbl-kit and stays as it is; choose another folder"
+FOREIGN = "was not written by xbl-kit and stays as it is; choose another folder, or rename this"
 OTHER = "the state of another training; delete it to start anew"
 
 

@@ -222,7 +222,7 @@ def predict(
     Raises RuntimeError for a model that was built under torch.inference_mode.
     """
     one_of("target", target, ("predicted", "label"))
-    model = getattr(model, "module", model)  # of a DataParallel, the model itself
+    model, rows = getattr(model, "module", model), torch.as_tensor(rows)  # not a DataParallel
     if any(parameter.is_inference() for parameter in model.parameters()):
         what = "no map can be had of a model built under torch.inference_mode(): build it outside"
         raise RuntimeError(what)

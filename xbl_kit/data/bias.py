@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import scipy
 
-from xbl_kit.data.manifest import MOST_LEVELS, RESERVED, binned
+from xbl_kit.data.manifest import MOST_LEVELS, RESERVED, binned, numbers
 
 PERMUTATIONS = 200
 BIAS = ("levels", "unknown", "Cramer's V", "V by chance", "nats", "share of label")
@@ -42,7 +42,7 @@ def as_levels(column: pd.Series) -> tuple[pd.Series, str]:
     Many are more than 10, or so many that most stand for one image each.
     """
     known = column[column != ""]
-    number = pd.to_numeric(known, errors="coerce")
+    number = numbers(known)
     texts, different, what = known[number.isna()], number.nunique(), ""
     if different > MOST_LEVELS or (different > 4 and 2 * different > len(known)):
         what = f"{len(texts)} of {len(known)} values are no numbers, such as "

@@ -5,8 +5,9 @@ import os
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from difflib import SequenceMatcher
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ import scipy
 from jaxtyping import Bool, UInt8
 
 from xbl_kit.data.cache import Planes, conflict, decode, in_parallel, likeness, picture_faults
-from xbl_kit.data.faults import Fault
+from xbl_kit.data.faults import Fault, by_name, nearest
 from xbl_kit.data.manifest import OLDEST, Manifest
 from xbl_kit.data.spelling import SAME, key, missing, plain
 
@@ -51,17 +52,18 @@ def file_faults(manifest: Manifest) -> list[Fault]:
     """Files that are not there, not below a root, or that hold nothing; none is opened."""
     files, roots = manifest.files().to_dict("list"), [root.resolve() for root in manifest.roots]
     outside: list[str] = []
+    listed = cache(by_name)
 
     def find(row: int) -> list[Fault]:
-        found = [(name, _of_no_use(paths[row], roots, outside)) for name, paths in files.items()]
-        return [manifest.fault(f"{name} {what}", row) for name, what in found if what]
+        found = {name: _of_no_use(p[row], roots, outside, listed) for name, p in files.items()}
+        return [manifest.fault(f"{name} {what}", row) for name, what in found.items() if what]
 
     faults = [fault for each in in_parallel(find, len(manifest), "finding files") for fault in each]
     folder = re.sub("(annex/objects)/.*", r"\1", os.path.commonpath(outside)) if outside else ""
     return [fault._replace(what=fault.what.replace(LINKS, f"{LINKS}{folder}")) for fault in faults]
 
 
-def _of_no_use(path: str, roots: list[Path], outside: list[str]) -> str:
+def _of_no_use(path: str, roots: list[Path], outside: list[str], listed: Callable) -> str:
     """Why there is no file to be read at `path`, "" where there is one; where it is `outside`."""
     if not path:
         return "is '', expected a path in every row, or no such column"
@@ -78,8 +80,8 @@ def _of_no_use(path: str, roots: list[Path], outside: list[str]) -> str:
     except OSError as error:
         if os.path.islink(path) and "annex/objects" in str(Path(path).readlink()):  # noqa: PTH114
             return f"{path}: not fetched yet, only its link is here (`datalad get` fetches it)"
-        slashes = ", folders are separated by /" if "\\" in path else ""
-        known = {errno.ENOENT: f"no such file{slashes}", errno.ELOOP: "a loop of links"}
+        near = ", folders are separated by /" if "\\" in path else nearest(Path(path), listed)
+        known = {errno.ENOENT: f"no such file{near}", errno.ELOOP: "a loop of links"}
         return f"{path}: {known.get(error.errno, f'cannot be read ({error.strerror})')}"
 
 
@@ -120,10 +122,8 @@ def _spellings(manifest: Manifest) -> Iterator[tuple[int, str]]:
             show = ascii if unseen else repr
             line = manifest.other(int((values == right).argmax()), beside=0)
             where = f"in {counts[right]} other rows {show(right)} (first in {line})"
-            yield from (
-                (row, f"{column} is {show(wrong)}, {where}: write them alike")
-                for row in np.flatnonzero(values == wrong).tolist()
-            )
+            what = f"{column} is {show(wrong)}, {where}: write them alike"
+            yield from ((row, what) for row in np.flatnonzero(values == wrong).tolist())
 
 
 def _slips(manifest: Manifest) -> Iterator[tuple[int, str]]:

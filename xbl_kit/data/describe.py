@@ -11,7 +11,7 @@ import pandas as pd
 
 from xbl_kit import __version__, plots
 from xbl_kit.data.bias import as_levels, bias_table, shares, trained_on
-from xbl_kit.data.check import row_faults
+from xbl_kit.data.check import file_faults, row_faults
 from xbl_kit.data.dataset import table_of
 from xbl_kit.data.open import LISTED, Root, list_images, open_dataset
 from xbl_kit.data.properties import SIDE, with_properties
@@ -88,7 +88,8 @@ def describe_data(
     faults = []
     if kind in LISTED:
         manifest = list_images(kind, root, target=target, **options)
-        name, rows, faults = manifest.roots[0].name, with_properties(manifest), row_faults(manifest)
+        name, rows = manifest.roots[0].name, with_properties(manifest)
+        faults = row_faults(manifest) + file_faults(manifest)
     else:
         name, rows = kind, table_of(open_dataset(kind, root, **options))
         if target not in rows:
@@ -97,7 +98,7 @@ def describe_data(
     drawn = shares(rows, target, bias.index[:SHOWN])
     said = notes(rows, target, bias)
     if faults:
-        said.append(f"{len(faults)} faults in the table, see `data check`; the first: {faults[0]}")
+        said.append(f"{len(faults)} faults, see `data check`; the first: {faults[0]}")
     tables = counts(rows, target), bias, medians(rows, target)
     found = Survey(*tables, leaks(rows, target), said, drawn)
     if out:
@@ -129,7 +130,7 @@ def data_card(found: Survey, *, name: str, target: str, figure: str = "") -> str
 
 def markdown(table: pd.DataFrame) -> str:
     """A table of few rows, its cells as text; pandas' own needs one more package."""
-    text = table.map(lambda value: f"{value:.2f}" if isinstance(value, float) else str(value))
+    text = table.rename_axis(None).map(lambda v: f"{v:.2f}" if isinstance(v, float) else str(v))
     lines = [["", *text.columns], ["---"] * (1 + len(text.columns)), *text.reset_index().to_numpy()]
     cells = [[escaped(str(cell)) for cell in line] for line in lines]
     return "\n".join(f"| {' | '.join(line)} |" for line in cells)
@@ -158,6 +159,8 @@ def notes(rows: pd.DataFrame, target: str, bias: pd.DataFrame) -> list[str]:
     said = {name: as_levels(column)[1] for name, column in trained_on(rows, target).items()}
     found = [f"{name}: {what}" for name, what in said.items() if what and not name.startswith("(")]
     beyond = bias.index[bias["Cramer's V"] > bias["V by chance"]]
+    if whole := beyond[bias.loc[beyond, "share of label"] > 0.999].tolist():  # but for rounding
+        found.append(f"these alone give the label away: {', '.join(whole)}")
     for part, what in (("(", "the pictures' "), ("", "whether it is known: ")):
         those = [n for n in beyond if (n[0] == part if part else n.endswith(" known"))]
         if those:

@@ -26,7 +26,8 @@ PADDING, LUTS = ("PixelPaddingValue", "PixelPaddingRangeLimit"), ("ModalityLUT",
 TAGS = """SOPClassUID SamplesPerPixel PhotometricInterpretation PlanarConfiguration NumberOfFrames
 Rows Columns BitsAllocated BitsStored HighBit PixelRepresentation VOILUTFunction ModalityLUTSequence
 VOILUTSequence ExtendedOffsetTable ExtendedOffsetTableLengths PixelData""".split()
-TAGS += [*SIDES, *WINDOW, *RESCALE, *PADDING]
+GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
+TAGS += [*SIDES, *WINDOW, *RESCALE, *PADDING, *GROUPS]
 PHOTOMETRIC = ("MONOCHROME1", "MONOCHROME2", "RGB")
 FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
 JP2, CODESTREAM = b"\0\0\0\x0cjP  ", b"jp2c"  # how a JPEG 2000 file begins, and its box of pixels
@@ -61,7 +62,6 @@ def read_dicom(path: Path) -> Image.Image:
     window. Where there is neither, pictures of up to 8 bits keep their range, others get their 1st
     to 99th percentile from black to white. MONOCHROME1 is inverted. Padding is black and counts
     for nothing (C.7.5.1.1.2). Empty elements are absent. A data set without preamble is read.
-
     Raises DataError naming the file and what is wrong with it, too much memory or time included.
     """
     with _reading(path):
@@ -77,10 +77,8 @@ def read_dicom(path: Path) -> Image.Image:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Errors as DataError, without warnings, within a time limit.
-
-    One file at a time, since the filters of warnings belong to all threads.
-    """
+    """Errors as DataError, without warnings, within a time limit; of one file at a time, since the
+    filters of warnings belong to all threads."""
     with _LOCK, warnings.catch_warnings(), reading(path, "DICOM file"), time_limit():
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -101,6 +99,8 @@ def _dataset(path: Path, **options: bool) -> Dataset:
         implicit, little = data.original_encoding
         explicit = uid.ExplicitVRLittleEndian if little else uid.ExplicitVRBigEndian
         data.file_meta.TransferSyntaxUID = uid.ImplicitVRLittleEndian if implicit else explicit
+    first = [item for name in GROUPS for item in (data.get(name) or ())[:1]]  # of enhanced objects
+    data.update({e.tag: e for item in first for e in item.iterall() if e.keyword in TAGS})
     for name in (f"{lut}Sequence" for lut in LUTS):
         first = next(iter(data.get(name) or ()), {})
         if name in data and not (first.get("LUTDescriptor") and first.get("LUTData")):

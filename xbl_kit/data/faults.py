@@ -3,7 +3,7 @@
 import ctypes
 import re
 import threading
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
@@ -13,7 +13,8 @@ from xbl_kit.data.spelling import plain
 
 SHOWN = 8  # names in one message
 ALIKE = 4  # faults of one kind are told in one line
-PLACE = re.compile(r"\S*/.*?(?=: |; |$)|\d+|'[^']*'(?= in line)")  # of a file, a line, a patient
+# Of a file, a line, a patient, a name that is like it.
+PLACE = re.compile(r"\S*/.*?(?=: |; |$)|\d+|'[^']*'(?= in line|\?$)")
 MEANT = "did you mean {near!r}?"
 MOST_BYTES = 2**30  # of memory that one file may want, worked out from its header
 MOST_SECONDS = 60  # for one file
@@ -96,6 +97,20 @@ def some(names: Iterable[str], *, meant: str, advice: str = MEANT) -> str:
     return ", ".join(names[:SHOWN]) + more
 
 
+def by_name(folder: Path) -> dict[str, str]:
+    """The names in a folder, by how they look in lower case, with and without their suffix."""
+    paths = sorted(folder.glob("*"))
+    return {plain(name): path.name for path in paths for name in (path.stem, path.name)}
+
+
+def nearest(path: Path, listed: Callable[[Path], dict[str, str]] = by_name) -> str:
+    """Advice on a name that differs in letter case, Unicode form or suffix from a missing one."""
+    folder = next(parent for parent in path.absolute().parents if parent.is_dir())
+    (name, *below), names = path.absolute().relative_to(folder).parts, listed(folder)
+    near = names.get(plain(name)) or names.get(plain(Path(name).stem))
+    return f"; did you mean {near!a}?" if near and (folder / near).is_dir() == bool(below) else ""
+
+
 class TooLong(BaseException):
     """Raised in a thread that reads a file for too long; no `except Exception` keeps it."""
 
@@ -128,6 +143,6 @@ def reading(path: Path, kind: str) -> Iterator[None]:
     except TooLong:
         what = f"not read within {MOST_SECONDS} s; it is damaged, or needs to be saved anew"
     except Exception as error:
-        said = " ".join(str(error).split()) or type(error).__name__
+        said = " ".join(str(error).split())[:300] or type(error).__name__
         what = f"not a readable {kind} ({said})"
     raise DataError(Fault(str(path), what)) from None

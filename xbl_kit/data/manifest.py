@@ -121,16 +121,22 @@ def _settled(manifest: Manifest, target: str, bins: int | None) -> pd.DataFrame:
             rows[column] = [words.get(key(value), value) for value in rows[column]]
     if "patient" in rows:
         rows["patient"] = one_spelling(rows["patient"])
-    free = [column for column in rows if column not in (*RESERVED, target)]
-    rows = blanked(rows, free, manifest.roots[0])
+    free = [column for column in rows if column not in RESERVED]
+    rows = blanked(rows, [column for column in free if column != target], manifest.roots[0])
     for column in free if bins else ():
-        number = pd.to_numeric(rows[column], errors="coerce")
-        fits = np.isfinite(number) == (rows[column] != "")
+        number = numbers(rows[column])
+        fits = number.notna() == (rows[column] != "")
         if column.casefold() == "age":  # else it is a fault, which groups would hide
             fits &= number.isna() | number.between(0, OLDEST)
         if number.nunique() > MOST_LEVELS and fits.all():
             rows[column] = binned(number, bins)
     return rows
+
+
+def numbers(column: pd.Series) -> pd.Series:
+    """The finite numbers of a column of text, by their `key`; NaN for what is none."""
+    found = pd.to_numeric(column.map({v: key(v) for v in column.unique()}), errors="coerce")
+    return found.where(found.abs() < float("inf"))
 
 
 def binned(number: pd.Series, bins: int) -> pd.Series:
@@ -170,7 +176,7 @@ def _no_groups(column: pd.Series, levels: int) -> str | None:
         return f"{has} value{'s' * (levels != 1)}, expected 2 or more"
     if levels <= MOST_LEVELS:
         return None
-    number = pd.to_numeric(column[column != ""], errors="coerce")
+    number = numbers(column[column != ""])
     texts = column[number.index[number.isna()]]
     if texts.empty:
         return f"{has} numbers, expected groups: `--option bins=4` makes four of them"

@@ -54,12 +54,17 @@ def open_morphomnist(
     )
 
 
-def _choose(root: str | Path, label: Ints, held_out: Flags, seed: int) -> tuple[Images, Ints]:
-    """A digit for every row, none twice, and its number: test digits come after all others."""
+def mnist(root: str | Path) -> list[MNIST]:
+    """MNIST, its training and its test set; ValueError where it cannot be had."""
     try:
-        train, test = (MNIST(root, train=part, download=True) for part in (True, False))
+        return [MNIST(root, train=part, download=True) for part in (True, False)]
     except (RuntimeError, OSError) as error:
         raise ValueError(f"{root}: no MNIST there, and it cannot be downloaded ({error})") from None
+
+
+def _choose(root: str | Path, label: Ints, held_out: Flags, seed: int) -> tuple[Images, Ints]:
+    """A digit for every row, none twice, and its number: test digits come after all others."""
+    train, test = mnist(root)
     rng = np.random.default_rng(seed)
     digits, number = np.empty((len(label), 28, 28), np.uint8), np.empty(len(label), np.int64)
     for source, before, wanted in ((train, 0, ~held_out), (test, 60_000, held_out)):

@@ -1,7 +1,7 @@
 """The one door to every data set."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from xbl_kit.data.check import check, file_faults, row_faults
 from xbl_kit.data.dataset import Dataset
 from xbl_kit.data.faults import DataError, Fault, one_of, refuse_all
 from xbl_kit.data.manifest import RESERVED, Manifest, select
-from xbl_kit.data.morphomnist import open_morphomnist
+from xbl_kit.data.morphomnist import mnist, open_morphomnist
 from xbl_kit.data.options import fitted, keywords
 from xbl_kit.data.phantom import Drawing, open_phantoms
 from xbl_kit.data.readers import list_chexpert, list_mri, list_radiography, list_table
@@ -61,8 +61,17 @@ def list_images(kind: str, root: Root, **options) -> Manifest:
     return select(LISTED[kind](root, **fitted(options, LISTED[kind])), **selection)
 
 
+def fitted_to(kind: str, options: Mapping[str, object]) -> dict:
+    """Options of a kind of data on disk as they are wanted, wherever they come from."""
+    takers = read_manifest, select, LISTED[kind]
+    return dict(options) | {k: v for taker in takers for k, v in fitted(options, taker).items()}
+
+
 def data_digest(kind: str, root: Root, **options) -> str:
-    """A hash of what `open_dataset` gives for data on disk; what is cached stays closed."""
+    """A hash of what `open_dataset` gives for data on disk; what is cached stays closed. Of MNIST
+    it is that of all digits."""
+    if kind == "morphomnist":
+        return digest(*(each for part in mnist(root) for each in (part.data, part.targets)))
     reading = {"size": 224} | _take(options, read_manifest)
     manifest = list_images(kind, root, **options)
     if reading.get("skip_faulty"):

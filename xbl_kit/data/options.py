@@ -28,10 +28,11 @@ def fitted(options: Mapping[str, object], function: Callable) -> dict[str, Any]:
     """
     hints = get_type_hints(function)
     own = [name for name in keywords(function) if name in options]
-    return {name: _fitted(name, options[name], hints[name]) for name in own}
+    return {name: fit(name, options[name], hints[name]) for name in own}
 
 
-def _fitted(name: str, value: object, hint: Any) -> Any:
+def fit(name: str, value: object, hint: Any) -> Any:
+    """A value as one annotation wants it; ValueError, which says its `name`, for a wrong type."""
     kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
     kinds = sorted(kinds, key=lambda kind: RANK.get(kind, 0))
     for kind in kinds:
@@ -61,7 +62,7 @@ def _as(value: Any, kind: Any) -> Any:
     if get_origin(kind) is Sequence and not isinstance(value, Mapping):
         parts = [part.strip(" '\"") for part in value.strip("[]() ").split(",")] if text else value
         parts = [parts] if isinstance(parts, int | float | Path) else parts
-        return tuple(_fitted("", each, get_args(kind)[0]) for each in parts if each != "")
+        return tuple(fit("", each, get_args(kind)[0]) for each in parts if each != "")
     if kind is not NoneType and isinstance(value, get_origin(kind) or kind):
         return value
     raise ValueError

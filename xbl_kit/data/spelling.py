@@ -11,11 +11,12 @@ import pandas as pd
 NOTHING = re.compile(r"[-.?*_/\\\s]*")  # of nothing but such marks
 SHOWN = 4  # columns in one message
 MISSING = frozenset(
-    "na|n/a|n.a|n.a.|#n/a|nan|nat|none|null|nil|unknown|unk|missing|undefined|unspecified|no data|"
-    "not available|not applicable|not known|not recorded|not reported|not specified|\\n|"
-    "not provided|not collected|not assessed|not done|n.d|tbd|blank|no info|missing data|"
-    "n\\a|n / a|#n/a n/a|1.#qnan|1.#ind|unbekannt|k.a|nicht bekannt|inconnu|desconocido|#nv|#null|"
-    "#null!|#value!|#ref!|#name?|#num!|#div/0!".split("|")
+    r"""na|n/a|n.a|n.a.|#n/a|nan|nat|none|null|nil|unknown|unk|missing|undefined|unspecified|no data
+not available|not applicable|not known|not recorded|not reported|not specified|not provided|not done
+not collected|not assessed|not given|not determined|no info|no value|no answer|missing data|n / a
+missing value|missing values|n.d|n/d|n/k|tbd|blank|empty|\n|n\a|pd.na|#n/a n/a|1.#qnan|1.#ind|#nv
+#n/v|#null|#null!|#value!|#ref!|#name?|#num!|#div/0!|k.a|unbekannt|nicht bekannt|nicht erhoben
+keine angabe|inconnu|desconocido""".replace("\n", "|").split("|")
 )
 # Seen no more than what Unicode calls format: controls, fillers, choices of a variant.
 UNSEEN = re.compile("[\0-\x08\x0e-\x1b\x7f\u034f\u115f\u1160\u3164\ufe00-\ufe0f\uffa0]")
@@ -23,13 +24,14 @@ ALIKE = dict.fromkeys([*range(0x2010, 0x2016), 0x2212], "-")  # by key, for `str
 ALIKE |= dict.fromkeys(map(ord, "\u2018\u2019\u201b\u02bc`\xb4"), "'") | {0x131: "i", 0x307: None}
 BETWEEN_DIGITS = re.compile(r"(?<=\d)[\s_-]+(?=\d)")
 BETWEEN_WORDS = re.compile(r"(?<=[^\W_])[\s_-]+(?=[^\W\d_])|(?<=[^\W\d_])[\s_-]+(?=\d)|\s")
-WHOLE = re.compile(r"([^.]*\d)\.0*|([^.,]*\d),0{1,2}")  # 12.0, 12,0 and p12.0, but not 1.2.0
-NUMBER = re.compile(r"[+-]?(0|[1-9]\d*)?(\.?\d+)(e\+?\d\d?)?")  # +5, .5 and 1e3
-LED = re.compile(r"[+-]?0\d.*")  # 007 is a name
+WHOLE = re.compile(r"([^.]*\d)\.0*")  # 12.0 and p12.0, but not 1.2.0
+COMMAS = re.compile(r"[+-]?([1-9]\d{0,2}(,\d{3})+(\.\d*)?|\d*(?P<last>,)\d+)")  # 1,000, or 0,5
+NUMBER = re.compile(r"[+-]?(0|[1-9]\d*|(?=\.))(\.\d+)?(e\+?\d\d?)?")  # +5, .5, 1e3, not 007
 SAME = {"female": "f", "male": "m"}  # of labels and factors
 SAME |= dict.fromkeys(("true", "yes", "y"), "1") | dict.fromkeys(("false", "no", "n"), "0")
 DATE = re.compile(r"(?<!\d)(\d{4})[-/.](\d\d?)[-/.](\d\d?)(?!\d)(?:[ t]00:00(?::00)?)?")
-ZEROS = re.compile(r"(?<![\d.])0+(?=\d)|(\.\d*[1-9])0+(?!\d)")  # that lead a number, or end it
+# Zeros that lead a number, or end it, and marks of thousands, as in 1 234.
+ZEROS = re.compile(r"(?<![\d.])0+(?=\d)|(\.\d*[1-9])0+(?!\d)|(?<=\d)['-](?=\d{3}(?!\d))")
 
 
 def plain(value: str) -> str:
@@ -45,14 +47,17 @@ def key(value: str) -> str:
 
     Letter case, what `plain` takes away, and blanks, hyphens and underscores between words do not
     count; between digits they are one mark, so that 1-5 is not 15. Whole numbers are integers:
-    12.0, 12,0 and +12 are 12, and 1e3 is 1000. Leading zeros stay: 007 may be another patient.
+    12.0, 12,0 and +12 are 12, 1e3 is 1000, and so is 1,000; 0,5 is 0.5. Leading zeros stay: 007
+    may be another patient.
     """
     text = BETWEEN_DIGITS.sub("-", DATE.sub(r"\1-\2-\3", plain(value).strip("_'\"")))
     text = BETWEEN_WORDS.sub("", text)
-    if NUMBER.fullmatch(text) and not LED.fullmatch(text):
+    if found := COMMAS.fullmatch(text):
+        text = text.replace(",", "." if found["last"] else "")
+    if NUMBER.fullmatch(text):
         text = f"{Decimal(text):f}"
     whole = WHOLE.fullmatch(text)
-    return whole[1] or whole[2] if whole else text
+    return whole[1] if whole else text
 
 
 def missing(values: Iterable[str]) -> set[str]:
@@ -84,7 +89,7 @@ def blanked(rows: pd.DataFrame, columns: Iterable[str], where: object) -> pd.Dat
 def one_spelling(column: pd.Series) -> pd.Series:
     """The column with every value as it is first spelled; a warning tells of the others."""
     keys = column.map({value: key(value) for value in column.unique()})
-    first = column.groupby(keys, sort=False).transform("first")
+    first = column.groupby(keys).transform("first")
     if (other := first != column).any():
         where, here, there = column.index[other][0], column[other].iloc[0], first[other].iloc[0]
         n = f"{keys[other].nunique()} of {keys.nunique()} are spelled in two ways, taken as one"
@@ -93,12 +98,13 @@ def one_spelling(column: pd.Series) -> pd.Series:
 
 
 def warn_of_zeros(column: pd.Series) -> None:
-    """Warn where values differ in zeros alone: 007 and 7, or 0.50 and 0.5, may be one."""
+    """Warn where zeros or marks alone differ: 007 and 7, or 1 234 and 1234, may be one."""
     first: dict[str, str] = {}
     pairs = [(first.setdefault(ZEROS.sub(r"\1", key(v)), v), v) for v in column.unique()]
     if apart := [pair for pair in pairs if key(pair[0]) != key(pair[1])]:
         one, two = apart[0]
         where = column.index[column == two][0]
         n = f"{len(apart)} such pair{'s' * (len(apart) > 1)}"
-        what = f"{column.name} {two!r} and {one!r} count as two, though only zeros differ ({n})"
-        warnings.warn(f"{where}: {what}; if they are one, write them alike", stacklevel=4)
+        apart = f"count as two, though only zeros or marks differ ({n})"
+        what = f"{column.name} {two!r} and {one!r} {apart}; if they are one, write them alike"
+        warnings.warn(f"{where}: {what}", stacklevel=4)

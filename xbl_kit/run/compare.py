@@ -11,10 +11,10 @@ from xbl_kit import plots
 from xbl_kit.exemplar import Exemplar
 from xbl_kit.run import stage
 from xbl_kit.run.measure import rounded
-from xbl_kit.run.recipes import RECIPES
+from xbl_kit.run.recipes import RECIPES, Given
 from xbl_kit.run.report import effect, versions, write_comparison
 from xbl_kit.run.stage import RECORD, RESULTS
-from xbl_kit.run.task import Given, Settings, inputs_of, open_task, settle
+from xbl_kit.run.task import Settings, inputs_of, open_task, settle
 from xbl_kit.run.work import Work, do_all, open_work
 from xbl_kit.storage import OwnFiles, write_json
 

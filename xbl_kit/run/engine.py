@@ -9,10 +9,10 @@ from xbl_kit.data.faults import one_of
 from xbl_kit.digests import digest
 from xbl_kit.exemplar import Exemplar, picked_by_person
 from xbl_kit.run import stage
-from xbl_kit.run.recipes import PAPERS, RECIPES
+from xbl_kit.run.recipes import PAPERS, RECIPES, Given
 from xbl_kit.run.report import draw_run, versions
 from xbl_kit.run.stage import PICKS, RECORD, RESULTS, Run
-from xbl_kit.run.task import Given, Settings, build_network, inputs_of, open_task, settle
+from xbl_kit.run.task import Settings, build_network, inputs_of, open_task, settle
 from xbl_kit.run.work import Work, do_all, open_work
 from xbl_kit.storage import OwnFiles, load_model, write_json
 

@@ -16,9 +16,10 @@ from xbl_kit.pick import is_of
 from xbl_kit.run import stage
 from xbl_kit.run.engine import open_run
 from xbl_kit.run.measure import rounded
+from xbl_kit.run.recipes import Given
 from xbl_kit.run.report import versions
 from xbl_kit.run.stage import RECORD, RESULTS, Run
-from xbl_kit.run.task import Given, Settings, Task, inputs_of
+from xbl_kit.run.task import Settings, Task, inputs_of
 from xbl_kit.run.work import Work, do_all
 from xbl_kit.storage import OwnFiles, write_json
 

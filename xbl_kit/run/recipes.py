@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -41,6 +42,14 @@ class Recipe:
     needs: tuple[str, ...] = ()
     takes: tuple[str, ...] = ()
     fresh: bool = False
+
+
+class Given(NamedTuple):
+    """What a person gives a method: so many counter images, or unlabelled ones; which draw."""
+
+    images: int = 0
+    unlabelled: int = 0
+    draw: int = 0
 
 
 REFINED = {"after": "unrefined", "schedule": "refine"}

@@ -112,7 +112,7 @@ def refuse_others(files: OwnFiles, settings: dict, inputs: dict) -> None:
         if made.get(key) != inputs[key]:
             what.append(f"on {key} that have changed since")
     if what:
-        how = "choose another --out or leave out --resume"
+        how = "choose another --out, leave out --resume, or rename this folder to keep it"
         raise ValueError(f"{files.record}: holds a run {what[0]}; {how}")
 
 

@@ -6,7 +6,6 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,10 +14,11 @@ from xbl_kit import __version__
 from xbl_kit.batch import Box, region_pixels
 from xbl_kit.data import KINDS, LISTED, Dataset, open_dataset
 from xbl_kit.data.faults import one_of
-from xbl_kit.data.open import data_digest
+from xbl_kit.data.open import Root, data_digest, fitted_to
+from xbl_kit.data.options import fitted, keywords
 from xbl_kit.digests import file_digest
 from xbl_kit.models import Classifier, build_classifier, build_multihead, cache_stem
-from xbl_kit.run.recipes import EXPERIMENTS, RECIPES, Recipe, in_order
+from xbl_kit.run.recipes import EXPERIMENTS, RECIPES, Given, Recipe, in_order
 from xbl_kit.run.splits import Rows, draw_cohort, find_confounded, make_confounded, split_rows
 from xbl_kit.schedule import PRECISIONS, Schedule
 from xbl_kit.storage import cache_folder
@@ -27,9 +27,10 @@ PRESETS = tomllib.loads(Path(__file__).with_name("presets.toml").read_text(encod
 TESTS = ("iid", "balanced", "inverted", "counter")
 CONTROLS = ("region-removed", "region-only")
 USUAL = PRESETS.pop("confounders")
+AS_GIVEN = ("root", "weights", "exemplars")  # where "none" and "auto" are words, and no path
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """All that decides the results of a run.
 
@@ -51,7 +52,7 @@ class Settings:
 
     experiment: str = "exbl"
     data: str = "phantom"
-    root: str | Path | None = None
+    root: Root = None
     preset: str | None = None
     plan: Mapping = field(default_factory=dict)
     backbone: str | None = None
@@ -86,38 +87,33 @@ def settle(experiment: str, **given) -> Settings:
     Raises ValueError for an unknown setting, experiment, kind of data, preset or model.
     """
     for name in given:
-        one_of("setting", name, [each.name for each in dataclasses.fields(Settings)])
+        one_of("setting", name, keywords(Settings))
     one_of("experiment", experiment, EXPERIMENTS)
-    wanted, exbl = Settings(experiment, **given), experiment != "mimm-x"
+    given |= {k: v for k, v in fitted(given, Settings).items() if k not in AS_GIVEN}
+    wanted, exbl = Settings(experiment=experiment, **given), experiment != "mimm-x"
     data, models = wanted.data, given.get("models", EXPERIMENTS[experiment])
     one_of("data", data, ("phantom", *LISTED) if exbl else KINDS)
     one_of("control", wanted.control, (None, *CONTROLS))
     one_of("precision", wanted.precision, PRECISIONS)
-    for name, least in {"draws": 1, "unlabelled": 0, "pairs": 1, "images": 1}.items():
-        if (value := min(np.atleast_1d(getattr(wanted, name)), default=1)) < least:
+    for name, least in {"draws": 1, "unlabelled": 0, "pairs": 1, "images": 1, "seed": 0}.items():
+        if (value := np.min(getattr(wanted, name), initial=least)) < least:
             raise ValueError(f"{name}={value}: expected at least {least}")
     for name in (*models, *wanted.options) or ("",):
         one_of("method", name, RECIPES)
     usual = "classroom" if exbl else data if data in PRESETS else "on disk"
     preset = one_of("preset", wanted.preset or usual, PRESETS)
     chosen = {k: str(v) for k in ("weights", "backbone") if (v := getattr(wanted, k))}
-    plan = PRESETS[preset] | dict(wanted.plan) | chosen
+    for name in wanted.plan:
+        one_of("entry of the plan", name, sorted({"content"}.union(*PRESETS.values())))
     return replace(
         wanted,
         preset=preset,
-        plan=plan,
+        plan=PRESETS[preset] | dict(wanted.plan) | chosen,
+        reading=fitted_to(data, wanted.reading) if data in LISTED else wanted.reading,
         strength=given.get("strength", None if exbl and data in LISTED else 1.0 if exbl else 0.9),
         models=(*(name for name in in_order(models) if name not in models), *models),
         confounders=tuple(wanted.confounders or USUAL[experiment].get(data, ())),
     )
-
-
-class Given(NamedTuple):
-    """What a person gives a method: so many counter images, or unlabelled ones; which draw."""
-
-    images: int = 0
-    unlabelled: int = 0
-    draw: int = 0
 
 
 def givens(recipe: Recipe, settings: Settings) -> list[Given]:
@@ -183,7 +179,6 @@ def open_task(settings: Settings) -> Task:
     data, rows = (_read if settings.data in LISTED else _draw)(settings)
     if control := settings.control:
         data = replace(data, images=_without(data, settings.region, control == "region-only"))
-    stem = cache_stem(build_network(settings, data), data.images, cache_folder() / "stems")
     models = tuple(settings.models)
     if models == EXPERIMENTS[settings.experiment] and "oracle_train" not in rows:
         models = tuple(name for name in models if not RECIPES[name].rows)  # no oracle by default
@@ -194,6 +189,7 @@ def open_task(settings: Settings) -> Task:
             region_pixels(data[0], settings.region)  # of no use: said before hours of training
         if f"{recipe.rows}train" not in rows:
             raise ValueError(f"{name} needs unbiased images to train on, and there are none")
+    stem = cache_stem(build_network(settings, data), data.images, cache_folder() / "stems")
     return Task(settings, replace(data, stem=stem), rows, models)
 
 
@@ -224,10 +220,10 @@ def _draw(settings: Settings) -> tuple[Dataset, Rows]:
 
 def _read(settings: Settings) -> tuple[Dataset, Rows]:
     """Data that are as they are, of any kind."""
-    factors, seed = settings.confounders, settings.seed
+    factors, strength, seed = settings.confounders, settings.strength, settings.seed
     exbl = settings.experiment != "mimm-x"
-    if exbl and settings.strength is not None:
-        what = f"strength={settings.strength}: {settings.experiment} takes data on disk as they are"
+    if exbl and strength is not None:
+        what = f"strength={strength}: {settings.experiment} takes data on disk as they are"
         raise ValueError(what)
     if not (exbl or factors):
         raise ValueError(f"data {settings.data!r}: which columns are the confounders?")
@@ -236,7 +232,7 @@ def _read(settings: Settings) -> tuple[Dataset, Rows]:
         one_of("confounder", factor, data.levels)
     if exbl:
         return data, split_rows(data, seed=seed)
-    return data, find_confounded(data, factors, strength=settings.strength, seed=seed)
+    return data, find_confounded(data, factors, strength=strength, seed=seed)
 
 
 def _reading(settings: Settings) -> dict:
@@ -249,17 +245,14 @@ def _reading(settings: Settings) -> dict:
 def inputs_of(settings: Settings) -> dict[str, str]:
     """What a run is made from beside its settings, to see whether it has changed since: version of
     the package, digest of data on disk, digest of a file of weights."""
-    on_disk = settings.data in LISTED and settings.root is not None
-    data = data_digest(settings.data, settings.root, **_reading(settings)) if on_disk else ""
+    how, root = _reading(settings) if settings.data in LISTED else {}, settings.root
+    data = "" if root is None else data_digest(settings.data, root, **how)
     return {"version": __version__, "data": data, "weights": file_digest(settings.plan["weights"])}
 
 
 def prepare(
     kind: str = "phantom", root: str | Path | None = None, **settings
 ) -> tuple[Dataset, Rows]:
-    """The data of eXBL's experiment, and its rows by name: train, val, and the splits to test on.
-
-    See `draw_cohort` for phantoms, `split_rows` for data on disk; `settings` are `Settings`'.
-    """
+    """eXBL's data with `Settings`, and its rows by name, as `_draw` and `_read` have them."""
     task = open_task(settle("exbl", data=kind, root=root, **settings))
     return task.data, task.rows

@@ -20,11 +20,11 @@ from xbl_kit.methods import Known
 from xbl_kit.models import Classifier, layer_statistics
 from xbl_kit.pick import is_of, pick_automatically
 from xbl_kit.run.measure import content, corrected, score, told
-from xbl_kit.run.recipes import RECIPES, Recipe, in_order
+from xbl_kit.run.recipes import RECIPES, Given, Recipe, in_order
 from xbl_kit.run.report import draw_tsne
 from xbl_kit.run.splits import Rows, draw_images
 from xbl_kit.run.stage import PICKS, RECORD, Stage, begin, files_of
-from xbl_kit.run.task import TESTS, Given, Settings, Task, build_network, givens, open_task
+from xbl_kit.run.task import TESTS, Settings, Task, build_network, givens, open_task
 from xbl_kit.storage import OwnFiles
 from xbl_kit.train import predict
 

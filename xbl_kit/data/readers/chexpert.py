@@ -106,13 +106,11 @@ def _checked(rows: pd.DataFrame, table: Path) -> pd.DataFrame:
     years = pd.to_numeric(rows["Age"], errors="coerce")
     right = pd.DataFrame({name: rows[name].isin(cells) for name, cells in CELLS.items()})
     right["Age"] = (rows["Age"] == "") | years.between(0, OLDEST)
-    faults = []
-    for row, column in np.argwhere(~right.to_numpy()).tolist():
-        name, cells = list(CELLS.items())[column]
-        expected = ", ".join(cell or "empty" for cell in cells)
-        what = f"{name} is {rows[name].iloc[row]!r}, expected one of {expected}"
-        faults.append(Fault(rows.index[row], what))
-    refuse_all(faults)
+    told = {name: ", ".join(cell or "empty" for cell in cells) for name, cells in CELLS.items()}
+    wrong = [(row, list(CELLS)[at]) for row, at in np.argwhere(~right.to_numpy()).tolist()]
+    what = "{} is {!r}, expected one of {}"
+    cells = [(rows.index[row], name, rows[name].iloc[row]) for row, name in wrong]
+    refuse_all([Fault(where, what.format(name, cell, told[name])) for where, name, cell in cells])
     return rows.assign(Age=years)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from xbl_kit.data.faults import Fault, one_of, refuse, refuse_all, rising
-from xbl_kit.data.manifest import Manifest
+from xbl_kit.data.manifest import Manifest, numbers
 from xbl_kit.data.readers.text_table import read_text_table
 from xbl_kit.data.readers.volume import PLANES, read_slices
 from xbl_kit.data.spelling import key, missing
@@ -56,7 +56,7 @@ def list_mri(
 
 def _age_groups(ages: pd.Series, low: float | int, high: float | int) -> np.ndarray:
     ages = ages.mask(ages.isin(missing(ages)), "")  # BIDS advises 89+ for whoever is older
-    years = pd.to_numeric(ages.str.removesuffix("+"), errors="coerce")
+    years = numbers(ages.str.removesuffix("+"))
     wrong = ages[years.isna() & (ages != "")].items()
     refuse_all([Fault(where, f"age is {age!r}, expected years") for where, age in wrong])
     return np.select([years <= low, years >= high], [f"0-{low}", f"{high}+"], "")

@@ -8,13 +8,14 @@ import pandas as pd
 from PIL import Image
 
 from xbl_kit.data.dataset import Dataset, table_of
-from xbl_kit.data.faults import refuse
+from xbl_kit.data.faults import nearest, refuse
 from xbl_kit.data.manifest import Manifest
 from xbl_kit.data.readers.text_table import read_text_table
 from xbl_kit.storage import OwnFiles, write_whole
 
 PATHS = ("image", "mask")
 NAME = "metadata.csv"
+EXPECTED = "; expected a row for each image, with columns image and label (docs/howto/own-data.md)"
 
 
 def list_table(root: str | Path, *, columns: Sequence[str] = ()) -> Manifest:
@@ -33,6 +34,8 @@ def list_table(root: str | Path, *, columns: Sequence[str] = ()) -> Manifest:
         raise ValueError(f"columns {no[0]!r}: expected OURS=THEIRS, such as image=filename")
     theirs = {ours: name for ours, _, name in (pair.partition("=") for pair in columns)}
     needed = (theirs.get("image", "image"), *theirs.values())
+    lost = root.is_dir() and not (root / NAME).exists()
+    refuse(root / NAME, f"not found{EXPECTED}{nearest(root / NAME)}" if lost else None)
     rows = read_text_table(root / NAME, needed, hint=f", or `--option columns={needed[0]}=NAME`")
     for ours, name in theirs.items():
         what = f"column {ours!r} is there already, so {name!r} cannot be read as it"

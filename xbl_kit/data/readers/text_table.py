@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from xbl_kit.data.faults import DataError, Fault, refuse, refuse_all, some
+from xbl_kit.data.faults import DataError, Fault, nearest, refuse, refuse_all, some
 from xbl_kit.data.manifest import RESERVED
 from xbl_kit.data.spelling import key
 
@@ -16,7 +16,8 @@ SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
 NO_TEXT = re.compile(r"[\0\udc80-\udcff]")  # NUL, and bytes that are escaped as surrogates
 EXCEL = re.compile(r'"?sep=([,;|\t])"?,*(?:\r\n?|\n)', re.IGNORECASE)
 EMPTY = "empty file, expected a first line with column names"
-UTF_16 = ("\udcff\udcfe", "\udcfe\udcff")
+STARTS = dict.fromkeys(("PK\3\4", "\udcd0\udccf"), "a workbook of Excel; save it as CSV UTF-8")
+STARTS |= dict.fromkeys(("\udcff\udcfe", "\udcfe\udcff"), "saved as UTF-16, expected UTF-8")
 
 
 def read_text_table(
@@ -81,8 +82,9 @@ def _unusable(names: Sequence[str], needed: Sequence[str], separator: str) -> st
 
 def _text(file: Path) -> str:
     """What a file of UTF-8 text holds; raises DataError where it is none."""
-    refuse(file.parent, None if file.parent.is_dir() else "no such folder")
-    refuse(file, None if file.is_file() else "not found")
+    there = "a file, expected a folder" if file.parent.is_file() else "no such folder"
+    refuse(file.parent, None if file.parent.is_dir() else there)
+    refuse(file, None if file.is_file() else f"not found{nearest(file)}")
     try:
         text = file.read_bytes().decode("utf-8-sig", "surrogateescape")
     except OSError as error:
@@ -92,8 +94,7 @@ def _text(file: Path) -> str:
         what = f"byte {byte:#04x} is not UTF-8, perhaps Latin-1; save it as UTF-8"
         if byte == 0:
             what = "holds a NUL byte, expected text in UTF-8; perhaps saved as UTF-16"
-        elif text.startswith(UTF_16):
-            what = "saved as UTF-16, expected UTF-8"
+        what = next((of for start, of in STARTS.items() if text.startswith(start)), what)
         line = text.count("\n", 0, wrong.start()) + 1
         refuse(f"{file}, line {line}", what)
     return text

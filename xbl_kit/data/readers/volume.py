@@ -1,20 +1,22 @@
 """Slices of a NIfTI volume of a head, upright and alike, whatever way it is stored."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from threading import get_ident
 
 import nibabel as nib
 import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 from PIL import Image
 
-from xbl_kit.data.faults import reading, refuse, time_limit, too_much
+from xbl_kit.data.background import blacken
+from xbl_kit.data.faults import one_of, reading, refuse, time_limit, too_much
 
 PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}  # the axis of right, anterior, superior they cut
 EDGE = 0.05  # a slice is of the head if its head has this share of the largest slice's
 HEAD = 140  # mm from the vertex down to the skull's base; below is the neck
-BORDER, SHARE = 0.5, 0.2  # of the border and of all voxels that a background of one value fills
-nib.imageglobals.logger.setLevel("CRITICAL")  # its lines are those of the errors
+LOGGER = nib.imageglobals.logger
 SAMPLE, WORK = 2**20, 12  # voxels for the percentiles, bytes a voxel beside those of the file
 
 
@@ -30,22 +32,21 @@ def read_slices(
 
     As radiologists see them: the patient's left is on the right; sagittal slices face left. Stacks
     run upwards, forwards or to the right. Slices keep their proportions in mm and get black borders
-    to be square. Black and white are `percentiles` of the head's voxels. One value that fills the
-    border and much of the volume is background, and black.
+    to be square. Black and white are `percentiles` of the head's voxels. What varies little along
+    the border and fills much of the volume is background, and black.
 
     Raises DataError naming the file where it is none, has no orientation, or is empty.
     """
-    axis = PLANES[plane]
-    with reading(path, "NIfTI volume"), time_limit():
+    axis = PLANES[one_of("plane", plane, PLANES)]
+    with reading(path, "NIfTI volume"), time_limit(), np.errstate(over="ignore"):
         volume, spacing = _read_volume(path)
-    _blacken(volume)
+        blacken(volume)
     if (there := volume.shape[axis]) < slices:
         refuse(path, f"{there} {plane} slices, expected {slices} or more")
     threshold, low, high = _intensities(volume, percentiles, path)
     first = _middle(volume > threshold, axis, spacing[axis]) - (slices - 1) // 2
     first = min(max(first, 0), there - slices)
     stack = np.moveaxis(volume, axis, 0)[first : first + slices]
-    stack = np.nan_to_num(stack, nan=low, posinf=low, neginf=low)
     stack = np.clip((stack - low) / (high - low), 0, 1)[:, ::-1, ::-1].swapaxes(1, 2)
     if (np.ptp(stack, axis=(1, 2)) == 0).any():
         refuse(path, f"an empty {plane} slice near the middle of the head")
@@ -55,25 +56,15 @@ def read_slices(
 
 def _read_volume(path: Path) -> tuple[Float32[np.ndarray, "x y z"], list[float]]:
     """The voxels, along the patient's right, anterior and superior, and their size in mm."""
-    image = nib.load(path)
+    with ExitStack() as done:  # without nibabel's lines in this thread, which are the errors'
+        here = get_ident()
+        LOGGER.addFilter(others := lambda record: record.thread != here)
+        done.callback(LOGGER.removeFilter, others)
+        image = nib.load(path)
     refuse(path, _unusable(image))
-    with np.errstate(over="ignore"):
-        voxels = image.get_fdata(dtype=np.float32, caching="unchanged")
-    voxels = voxels.reshape(image.shape[:3])
+    voxels = image.get_fdata(dtype=np.float32, caching="unchanged").reshape(image.shape[:3])
     upright = nib.as_closest_canonical(nib.Nifti1Image(voxels, image.affine))
     return np.asarray(upright.dataobj), nib.affines.voxel_sizes(upright.affine).tolist()
-
-
-def _blacken(volume: Float32[np.ndarray, "x y z"]) -> None:
-    """Give a background of one value, NaN too, the lowest value that is left, in place."""
-    border = np.concatenate([volume.take((0, -1), axis).ravel() for axis in range(3)])
-    values, counts = np.unique(border, return_counts=True)
-    value = values[counts.argmax()]
-    same = np.isnan(volume) if np.isnan(value) else volume == value
-    lowest = volume.min(where=~same & np.isfinite(volume), initial=np.inf)
-    fills = counts.max() > BORDER * len(border) and same.mean() > SHARE
-    if fills and np.isfinite(lowest) and not value < lowest:
-        volume[same] = lowest
 
 
 def _unusable(image: nib.spatialimages.SpatialImage) -> str | None:
@@ -94,14 +85,15 @@ def _unusable(image: nib.spatialimages.SpatialImage) -> str | None:
     if image.dataobj.offset < image.header.sizeof_hdr:
         return f"voxels from byte {image.dataobj.offset} on, within the header; save it anew"
     forms = image.get_qform(coded=True)[0], image.get_sform(coded=True)[0]  # None without a code
-    if (
-        all(form is not None for form in forms)
-        and (np.prod(forms, axis=0)[:3, :3].sum(axis=0) < 0).any()
-    ):
+    both = all(form is not None for form in forms)
+    if both and (np.prod(forms, axis=0)[:3, :3].sum(axis=0) < 0).any():
         both = " and ".join("".join(nib.aff2axcodes(form)) for form in forms)
         return f"qform and sform say {both}, expected one orientation; remove the wrong one"
     if not np.isfinite(image.affine).all() or np.linalg.matrix_rank(image.affine) < 4:
         return f"an affine that is of no use: {image.affine[:3].round(3).tolist()}"
+    longest = (nib.affines.voxel_sizes(image.affine) * shape[:3]).max()
+    if not 1 <= longest <= 10_000:
+        return f"{longest:.3g} mm from end to end, expected a head; convert its voxel sizes to mm"
     return None
 
 
@@ -110,8 +102,7 @@ def _intensities(
 ) -> tuple[float, float, float]:
     """Above what a voxel is of the head (Smith 2002, BET), and which are black and white."""
     sample = volume.ravel(order="K")[:: volume.size // SAMPLE + 1]
-    sample = sample[np.isfinite(sample)]
-    refuse(path, None if sample.size else "no voxel with a finite value")
+    refuse(path, None if np.isfinite(sample).all() else "no voxel with a finite value")
     dark, bright, least, most = np.percentile(sample, (2, 98, 0, 100)).tolist()
     refuse(path, f"the same value, {least:g}, everywhere" if least == most else None)
     threshold = 0.9 * dark + 0.1 * bright if dark < bright else 0.9 * least + 0.1 * most
