@@ -258,6 +258,10 @@ def test_a_table_is_written_over_itself_and_beside_files_of_others(tmp_path, sma
         masks={},
         split=None,
     )
+    with pytest.warns(UserWarning, match=r"metadata\.csv: edited, kept as .*metadata-1\.csv"):
+        write_table(few, tmp_path)
+    assert (tmp_path / "metadata-1.csv").read_text() == "changed by hand"
+    (tmp_path / "metadata-1.csv").unlink()
     write_table(few, tmp_path)
     left = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file())
     images = [f"images/0000{row}.png" for row in range(6)]

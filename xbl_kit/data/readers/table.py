@@ -1,5 +1,6 @@
 """Any folder of images with a `metadata.csv`."""
 
+import warnings
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ from xbl_kit.data.dataset import Dataset, table_of
 from xbl_kit.data.faults import nearest, refuse
 from xbl_kit.data.manifest import Manifest
 from xbl_kit.data.readers.text_table import read_text_table
+from xbl_kit.digests import file_digest
 from xbl_kit.storage import OwnFiles, write_whole
 
 PATHS = ("image", "mask")
@@ -50,7 +52,8 @@ def write_table(data: Dataset, root: str | Path) -> pd.DataFrame:
     """Write a data set as the folder that `list_table` reads; returns what its table holds.
 
     Images become PNG files named by their rows, masks too: of "lungs" or of the only region there
-    is. Files that an earlier call wrote into the folder are removed, whatever became of them.
+    is. Files that an earlier call wrote into the folder are removed; a table that was edited since
+    then is kept under another name, with a warning.
 
     Raises ValueError, and writes nothing, for a folder that holds other files and none of ours.
     """
@@ -60,10 +63,14 @@ def write_table(data: Dataset, root: str | Path) -> pd.DataFrame:
     for column in stacks:
         table[column] = [f"{column}s/{row:05}.png" for row in range(len(data))]
     files = OwnFiles(root)
+    if NAME in files.names and file_digest(root / NAME) not in ("", files.content.get("table")):
+        warnings.warn(f"{root / NAME}: edited, kept as {files.set_aside(NAME)}", stacklevel=2)
     files.begin([NAME, *table[list(stacks)].to_numpy().ravel()], claim=True)
     for column, stack in stacks.items():
         for name, picture in zip(table[column], stack, strict=True):
-            image = Image.fromarray(picture)  # one bit a pixel of a mask
-            write_whole(root / name, partial(image.save, format="PNG"))
+            # One bit a pixel of a mask.
+            write_whole(root / name, partial(Image.fromarray(picture).save, format="PNG"))
     write_whole(root / NAME, table.to_csv(index=False).encode())
+    files.content["table"] = file_digest(root / NAME)
+    files.save()
     return table
