@@ -62,7 +62,8 @@ build/start-here:
 	@echo "build/start-here is trained once, for lessons 00 to 03: about 4 minutes"
 	@$(BIN)/xbl-kit reproduce exbl --out $@ --resume > /dev/null
 build/mimm-x:
-	$(BIN)/python -c "from xbl_kit.run import reproduce; reproduce('mimm-x', out='$@', resume=True, \
+	@echo "build/mimm-x is trained once, for lesson 05: about 4 minutes"
+	@$(BIN)/python -c "from xbl_kit.run import reproduce; reproduce('mimm-x', out='$@', resume=True, \
 		confounders=['age', 'sex', 'site'], models=['erm', 'multitask', 'balanced-dcor'])"
 
 # Who reads what: lessons 04 to 07 have their own runs, lesson 03 takes the picks of lesson 02.
