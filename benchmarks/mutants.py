@@ -75,7 +75,8 @@ def unseen(tree: ast.Module) -> Iterator[ast.AST]:
             yield node.value
         if isinstance(node, ast.keyword) and node.arg == "stacklevel":
             yield node.value
-        if isinstance(node, ast.JoinedStr | ast.Raise):
+        said = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "what"
+        if said or isinstance(node, ast.JoinedStr | ast.Raise):
             yield from ast.walk(node)
         for field in ("annotation", "returns"):
             if getattr(node, field, None) is not None:
