@@ -21,11 +21,10 @@ Minutes for a student who works alone, by section:
 - **do**: {EXERCISE} minutes for each exercise and {GUESS} for each **Predict**;
 - **run**: what the computer needs, the first time.
 
-How *run* was measured. Whole lessons, with the start of the kernel, on two quiet cores without a
-GPU, in seconds: {{quiet}}. Of these, 04 and 05 were measured together (449 s), and divided as the
-minutes of training that they print; 06 is what the lesson says of itself, not measured. For the
-sections each code cell of {{lessons}} was timed once, on two cores where other work was going on
-({{busy}} s in all), and these shares were applied to the quiet totals. Of the other lessons the
+How *run* was measured. Whole lessons, with the start of the kernel, by `make run`: two at once on two
+cores without a GPU, in seconds: {{quiet}}. In 00 are the 265 in which `build/start-here` is trained, in 05 the
+268 of `build/mimm-x`. For the sections each code cell of {{lessons}} was timed once, on two cores where other
+work was going on ({{busy}} s in all), and these shares were applied to the totals. Of the other lessons the
 whole time stands in the first line. With a prepared `build/` it is less than a minute in 00, 01 and
 02; lesson 03 trains two models in any case.
 
