@@ -207,12 +207,13 @@ class Work:
 
 
 def open_work(
-    settings: Settings, folder: Path, inputs: dict, device: str, *, exemplar: Exemplar | None, **how
+    settings: Settings, folder: Path, inputs: dict, device: str, *, task: Task | None = None, **how
 ) -> Work:
-    """A run with a folder that `stage.begin` makes ready."""
+    """A run with a folder that `stage.begin` makes ready, the exemplar in `how`; a `task` is one
+    with these settings that is open already."""
     files = OwnFiles(folder, RECORD)
-    work = Work(open_task(settings), files, exemplar, device)
-    begin(files, settings.record, inputs, files_of(work.titles), exemplar=exemplar, **how)
+    work = Work(task or open_task(settings), files, how["exemplar"], device)
+    begin(files, settings.record, inputs, files_of(work.titles), **how)
     return work
 
 
