@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import NamedTuple
@@ -72,11 +72,9 @@ def alone(folder: Path, *, sharing: bool = False, how: str = "wait for it") -> I
 
 def _taken(lock: FileLock) -> bool:
     """Take a lock, if nobody has it."""
-    try:
+    with suppress(Timeout):
         lock.acquire(timeout=0)
-    except Timeout:
-        return False
-    return True
+    return lock.is_locked
 
 
 def _is_free(path: Path) -> bool:
