@@ -49,25 +49,20 @@ class Work:
         self.task, self.files, self.exemplar, self.device = task, files, exemplar, device
         if exemplar:
             _refuse_misfit(exemplar, task)
-        self.stages = {name: stages_of(task, name) for name in in_order(task.models)}
         self.models: dict[str, Classifier] = {}
-        self.found: dict[str, dict[Given, dict]] = {name: {} for name in self.stages}
+        self.found: dict[str, dict[Given, dict]] = {name: {} for name in in_order(task.models)}
+        self.stages = [(n, *each) for n in self.found for each in stages_of(task, n).items()]
         self._look, self._statistics = cache(self._look), cache(self._statistics)
 
     @property
     def titles(self) -> list[str]:
         """The names of all stages."""
-        return [title for stages in self.stages.values() for title in stages]
+        return [title for _, title, _ in self.stages]
 
     @property
     def left(self) -> list[tuple[str, str, list[Given]]]:
         """Recipe, stage and what is given, of every stage that is not done."""
-        return [
-            (name, title, cells)
-            for name, stages in self.stages.items()
-            for title, cells in stages.items()
-            if cells[0] not in self.found[name]
-        ]
+        return [(n, t, cells) for n, t, cells in self.stages if cells[0] not in self.found[n]]
 
     def go_on(self) -> int:
         """Do every stage that waits for nothing, and that no other process is at; how many.
