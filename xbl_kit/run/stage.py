@@ -78,10 +78,9 @@ def _taken(lock: FileLock) -> bool:
 
 
 def _is_free(path: Path) -> bool:
-    lock = FileLock(path)
-    free = _taken(lock)
-    lock.release()
-    return free
+    with suppress(Timeout), FileLock(path, timeout=0):
+        return True
+    return False
 
 
 def run_name(settings: dict, inputs: dict) -> str:
