@@ -19,18 +19,19 @@ Read = tuple[Tensor, Tensor, Tensor]
 
 
 class Readers(nn.Module):
-    """A small network q a factor that reads its level off f_y; with `classes`, also off the label.
+    """A small network q a factor that reads its level off f_y; `conditional`, also off the label.
 
     Gives log q, the level and the group of the images whose level is known, factor by factor. All
-    are one group, or with `classes` those of a class are.
+    are one group, or where `conditional` those of a class are.
     """
 
-    def __init__(self, width: int, levels: Mapping[str, int], classes: int, hidden: int, seed: int):
+    def __init__(self, model: Classifier, known: Known, hidden: int, conditional: bool):
         super().__init__()
-        self.factors, self.classes = tuple(levels), classes
+        label, levels = model.head[-1], levels_of(known)
+        self.factors, self.classes = tuple(levels), label.out_features if conditional else 0
         with torch.random.fork_rng(devices=()):
-            torch.manual_seed(seed)
-            first = [nn.Linear(width + classes, hidden) for _ in levels]
+            torch.manual_seed(known.seed)
+            first = [nn.Linear(label.in_features + self.classes, hidden) for _ in levels]
             last = [nn.Linear(hidden, size) for size in levels.values()]
         pairs = zip(first, last, strict=True)
         self.each = nn.ModuleList(nn.Sequential(one, nn.ReLU(), other) for one, other in pairs)
@@ -102,13 +103,6 @@ def mean(
     return torch.stack([measure(*each) for each in read]).mean()
 
 
-def read_off(model: Classifier, known: Known, hidden: int, conditional: bool) -> Readers:
-    """A reader of each factor, untrained."""
-    last = model.head[-1]
-    classes = last.out_features if conditional else 0
-    return Readers(last.in_features, levels_of(known), classes, hidden, known.seed)
-
-
 def levels_of(known: Known) -> dict[str, int]:
     return {factor: len(known.data.levels[factor]) for factor in known.factors}
 
@@ -129,7 +123,7 @@ def adversary(
     network also sees the class, and the model need not hide what the class tells already.
     """
     clock = partial(annealed, steps=known.steps)
-    readers = read_off(model, known, hidden, conditional)
+    readers = Readers(model, known, hidden, conditional)
     return Method(model, terms={"adversary": Unread(readers, weight, likelihood, clock)})
 
 
@@ -152,7 +146,7 @@ def club(
     which can be the true one, where theirs is a normal distribution; q and model learn in one step
     and not in turns. `conditional`: the bound of I(f_y; level | class), q sees the class.
     """
-    readers = read_off(model, known, hidden, conditional)
+    readers = Readers(model, known, hidden, conditional)
     return Method(model, terms={"dependence": Unread(readers, weight, club_bound)})
 
 
