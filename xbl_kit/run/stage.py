@@ -1,6 +1,5 @@
 """The folder a run writes to, and what of it a resumed run may take over, stage by stage."""
 
-import json
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -12,7 +11,7 @@ from filelock import FileLock, Timeout
 from torch import nn
 
 from xbl_kit.data import Dataset
-from xbl_kit.digests import digest, file_digest, load_sealed, write_sealed
+from xbl_kit.digests import digest, file_digest, json_digest, load_sealed, write_sealed
 from xbl_kit.exemplar import Exemplar, picked_by_person
 from xbl_kit.models import Classifier
 from xbl_kit.run.splits import Rows
@@ -85,7 +84,7 @@ def _is_free(path: Path) -> bool:
 
 def run_name(settings: dict, inputs: dict) -> str:
     """A hash that tells one run from another, by its settings and `task.inputs_of`."""
-    return digest(json.dumps([settings, inputs], sort_keys=True))
+    return json_digest([settings, inputs])
 
 
 def refuse_others(files: OwnFiles, settings: dict, inputs: dict) -> None:
@@ -223,7 +222,7 @@ class Stage:
         """Train `method`; returns the numbers of its training: epochs run, epoch kept, seconds."""
         if self.files:
             write_sealed(self.files.own(self.record), {"given": self.given})
-            state = self.files.own(self.state), digest(json.dumps(self.given))
+            state = self.files.own(self.state), json_digest(self.given)
         how = {"title": self.name, "state": state if self.files else None}
         history = fit(method, data, rows["train"], rows["val"], schedule, **how)
         if self.files:
