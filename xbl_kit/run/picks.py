@@ -192,8 +192,7 @@ def _write(
     settings = Settings(**opened.results["settings"]) if opened else None
     inputs = inputs_of(settings) if opened else {"version": __version__, "data": "", "weights": ""}
     record = {key: results[key] for key in ("experiment", "folder", "run")}
-    names = (RESULTS, PICKED, EFFECT)
-    stage.begin(files, record, inputs, names, resume=how["resume"], claim=True)
+    stage.begin(files, record, inputs, (RESULTS, PICKED, EFFECT), resume=how["resume"], claim=True)
     if train:
         pairs = results["pairs"].values()
         used = (picks[each["files"][0]] for each in pairs)
