@@ -1,6 +1,6 @@
 """Methods that keep the spurious factors' levels out of the features that the label is read off."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from functools import partial
 
 import torch
@@ -151,18 +151,17 @@ def club(
 
 
 def dependence(
-    seen: Seen,
-    *,
     measure: Callable[[Tensor, Tensor], Tensor],
-    levels: Mapping[str, int],
+    known: Known,
     weight: float,
     conditional: bool,
+    seen: Seen,
 ) -> Float[Tensor, ""]:
     """`weight` * mean over the factors of `measure(f_y, one-hot level)`, on images of known level.
 
     With `conditional` a class at a time, by its share; fewer than four images are left out.
     """
-    part, label = seen.parts[0].flatten(1).float(), seen.batch.label
+    part, label, levels = seen.parts[0].flatten(1).float(), seen.batch.label, levels_of(known)
     total = 0 * part.sum()
     for factor, size in levels.items():
         level = seen.batch.confounders[factor]
@@ -181,8 +180,7 @@ def dcor(
 
     Szekely et al. 2007, as a penalty (for example Zhen et al. 2022); `conditional`: `dependence`.
     """
-    given = {"levels": levels_of(known), "weight": weight, "conditional": conditional}
-    term = partial(dependence, measure=distance_correlation, **given)
+    term = partial(dependence, distance_correlation, known, weight, conditional)
     return Method(model, terms={"dependence": term})
 
 
@@ -193,5 +191,5 @@ def hsic_penalty(
 
     Gretton et al. 2005, as a penalty; `conditional`: `dependence`.
     """
-    given = {"levels": levels_of(known), "weight": weight, "conditional": conditional}
-    return Method(model, terms={"dependence": partial(dependence, measure=hsic, **given)})
+    term = partial(dependence, hsic, known, weight, conditional)
+    return Method(model, terms={"dependence": term})
