@@ -227,15 +227,14 @@ def predict(
     if any(parameter.is_inference() for parameter in model.parameters()):
         what = "no map can be had of a model built under torch.inference_mode(): build it outside"
         raise RuntimeError(what)
-    device = model.mean.device
     with modes_kept(model), torch.inference_mode(False):
         model.eval()
         some = rows.split(batch_size or at_once(model))
-        batches = [_predict_batch(model, data[each].to(device), target) for each in some]
-    return concatenate(batches)
+        return concatenate([_predict_batch(model, data[each], target) for each in some])
 
 
 def _predict_batch(model: Classifier, batch: Batch, target: str) -> Prediction:
+    batch = batch.to(model.mean.device)
     with torch.no_grad():
         features = model.encode(batch.image, batch.stem)
     with torch.enable_grad():
