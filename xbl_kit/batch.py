@@ -29,13 +29,9 @@ class Batch(NamedTuple):
 
     def to(self, device, **options) -> "Batch":
         """The same batch on another device; `options` are those of `torch.Tensor.to`."""
+        from accelerate.utils import recursively_apply  # takes a second
 
-        def move(value):
-            if isinstance(value, dict):
-                return {name: tensor.to(device, **options) for name, tensor in value.items()}
-            return value if value is None else value.to(device, **options)
-
-        return Batch(*(move(value) for value in self))
+        return recursively_apply(Tensor.to, self, device, **options)
 
 
 class Prediction(NamedTuple):

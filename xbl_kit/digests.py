@@ -47,19 +47,20 @@ def code_digest(folder: Path) -> str:
 
 def write_sealed(path: str | Path, content: dict) -> None:
     """Write `content` as JSON, with a hash of it that `load_sealed` asks for."""
-    write_json(path, content | {"seal": _seal(content)})
+    write_json(path, content | {"seal": json_digest(content)})
 
 
 def load_sealed(path: str | Path) -> dict | None:
     """What `write_sealed` wrote, or None where there is no file; ValueError where it is another."""
     found = load_json(path)
     content = dict(found) if isinstance(found, dict) else {}
-    if found is not None and content.pop("seal", None) != _seal(content):
+    if found is not None and content.pop("seal", None) != json_digest(content):
         raise ValueError(f"{path}: not as xbl-kit wrote it; delete it, and it is made anew")
     return None if found is None else content
 
 
-def _seal(content: dict) -> str:
+def json_digest(content: object) -> str:
+    """A hash of what JSON has of a thing, whatever the order of its keys."""
     return digest(json.dumps(json.loads(json.dumps(content)), sort_keys=True))
 
 

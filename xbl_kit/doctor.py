@@ -79,9 +79,8 @@ def _gpu() -> list[Finding]:
         return _one(True, f"GPU: {torch.cuda.get_device_name()}")
     idle = shutil.which("nvidia-smi")
     what = "a GPU that torch cannot use" if idle else "no GPU, and the lessons need none"
-    return _one(
-        not idle, what, "a build of torch for CUDA, and a driver that fits it, would use it"
-    )
+    mend = "a build of torch for CUDA, and a driver that fits it, would use it"
+    return _one(not idle, what, mend)
 
 
 def _threads() -> list[Finding]:

@@ -91,9 +91,7 @@ class Exemplar:
         name = normalize("NFC", " ".join(name.split()))[:60]
         file = re.sub(r"[^\w]+", "-", name).strip("-_")
         if not file or name.casefold() == "auto":
-            what = (
-                "expected letters or digits" if not file else "so the automatic ranking is called"
-            )
+            what = "so the automatic ranking is called" if file else "expected letters or digits"
             raise ValueError(f"name {name!r}: {what}; choose another")
         named = replace(self, picked_by=name)
         return write_beside(Path(folder) / f"{file}.npz", named._content())

@@ -12,6 +12,7 @@ from pathlib import Path
 from platform import node
 from threading import get_native_id
 
+import psutil  # which accelerate brings
 import safetensors.torch
 import torch
 from torch import nn
@@ -84,15 +85,11 @@ def _set_aside(path: Path, size: int) -> None:
 
 def sweep(folder: str | Path) -> None:
     """Remove what `write_whole` left half-written where its process, of this machine, is gone."""
-    ours = re.compile(rf"\..+\.{re.escape(node())}-(\d+)-\d+\.partial")
-    for path in Path(folder).glob(".*.partial") if os.name == "posix" else ():
-        try:
-            if found := ours.fullmatch(path.name):
-                os.kill(int(found[1]), 0)
-        except (ProcessLookupError, OverflowError):
+    ours = re.compile(rf"\..+\.{re.escape(node())}-(\d{{1,9}})-\d+\.partial")
+    for path in Path(folder).glob(".*.partial"):
+        found = ours.fullmatch(path.name)
+        if found and not psutil.pid_exists(int(found[1])):
             path.unlink(missing_ok=True)
-        except PermissionError:  # somebody's, and alive
-            continue
 
 
 def names_like(path: Path) -> Iterator[Path]:

@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState, GradientState, PartialState
+from accelerate.utils import concatenate, recursively_apply
 from jaxtyping import Int
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
@@ -226,20 +227,14 @@ def predict(
     if any(parameter.is_inference() for parameter in model.parameters()):
         what = "no map can be had of a model built under torch.inference_mode(): build it outside"
         raise RuntimeError(what)
-    device = model.mean.device
     with modes_kept(model), torch.inference_mode(False):
         model.eval()
         some = rows.split(batch_size or at_once(model))
-        batches = [_predict_batch(model, data[each].to(device), target) for each in some]
-    logits, cam, parts, others = zip(*batches, strict=True)
-    parts, others = (
-        [torch.cat(each) for each in zip(*side, strict=True)] for side in (parts, others)
-    )
-    named = dict(zip(model.factors, others, strict=True))
-    return Prediction(torch.cat(logits), torch.cat(cam), parts, named)
+        return concatenate([_predict_batch(model, data[each], target) for each in some])
 
 
-def _predict_batch(model: Classifier, batch: Batch, target: str) -> tuple:
+def _predict_batch(model: Classifier, batch: Batch, target: str) -> Prediction:
+    batch = batch.to(model.mean.device)
     with torch.no_grad():
         features = model.encode(batch.image, batch.stem)
     with torch.enable_grad():
@@ -247,5 +242,5 @@ def _predict_batch(model: Classifier, batch: Batch, target: str) -> tuple:
         parts, (logits, *others) = model.tasks(features)
         chosen = logits.argmax(dim=1) if target == "predicted" else batch.label
         cam = grad_cam(features, logits, chosen)
-    sides = [[t.detach().float().cpu() for t in side] for side in ([logits], parts, others)]
-    return sides[0][0], cam.float().cpu(), *sides[1:]
+    seen = Prediction(logits, cam, parts, dict(zip(model.factors, others, strict=True)))
+    return recursively_apply(lambda tensor: tensor.detach().float().cpu(), seen)

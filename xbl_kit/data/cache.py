@@ -1,6 +1,5 @@
 """The pictures of a manifest, decoded once, then read from a file that is mapped into memory."""
 
-import hashlib
 import os
 from collections.abc import Callable, Collection
 from contextlib import suppress
@@ -16,7 +15,7 @@ from tqdm.contrib.concurrent import thread_map
 from xbl_kit.data.faults import DataError, Fault, refuse_all
 from xbl_kit.data.manifest import Manifest
 from xbl_kit.data.picture import read_mask
-from xbl_kit.digests import code_digest, digest, kept_array, load_sealed, write_sealed
+from xbl_kit.digests import code_digest, digest, file_digest, kept_array, load_sealed, write_sealed
 from xbl_kit.storage import cache_folder
 
 TASKS = 1000  # of several files each where there are more: a task costs as much as finding three
@@ -125,8 +124,7 @@ def decode(manifest: Manifest, size: int, take: Callable, *, leave: Collection[i
             faults.extend(fault._replace(row=row) for fault in error.faults)
             return ""
         take(row, np.stack(planes, axis=1))
-        with image.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_digest(image)
 
     hashes = in_parallel(work, len(manifest), "decoding")
     return {"hashes": hashes, "unreadable": sorted(faults, key=lambda fault: fault.row)}

@@ -2,6 +2,7 @@
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from inspect import signature
 from pathlib import Path
 from types import NoneType, UnionType
@@ -36,10 +37,8 @@ def fit(name: str, value: object, hint: Any) -> Any:
     kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
     kinds = sorted(kinds, key=lambda kind: RANK.get(kind, 0))
     for kind in kinds:
-        try:
+        with suppress(ValueError, TypeError, KeyError):
             return _as(value, kind)
-        except (ValueError, TypeError, KeyError):
-            pass
     forms = [FORMS.get(kind, "what only Python can give") for kind in kinds]
     raise ValueError(f"{name}={value!r}: expected {' or '.join(forms)}")
 

@@ -1,6 +1,6 @@
 """CDEP: what the pixels of the wrong region add to the logits is kept small."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -27,8 +27,8 @@ def cdep(model: Classifier, known: Known, *, weight: float = 1.0) -> Method:
     Raises ValueError for a network with a layer that there is no rule for.
     """
     parts = nn.Sequential(model.prefix, model.body, model.head)
-    for layer in layers(parts):
-        if type(layer) not in RULES:
+    for layer in parts.modules():
+        if not (isinstance(layer, nn.Sequential | InvertedResidual) or type(layer) in RULES):
             kinds = ", ".join(kind.__name__ for kind in RULES)
             raise ValueError(f"cdep has no rule for {type(layer).__name__}: expected {kinds}")
 
@@ -52,15 +52,6 @@ def decompose(network: nn.Module, split: Split) -> Split:
             split = decompose(layer, split)
         return split
     return RULES[type(network)](network, *split)
-
-
-def layers(network: nn.Module) -> Iterator[nn.Module]:
-    """The layers that `decompose` needs a rule for."""
-    if not isinstance(network, nn.Sequential | InvertedResidual):
-        yield network
-    else:
-        for inner in network.conv if isinstance(network, InvertedResidual) else network:
-            yield from layers(inner)
 
 
 def affine(layer: Callable[[Tensor], Tensor], beta: Tensor, gamma: Tensor) -> Split:

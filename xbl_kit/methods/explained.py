@@ -48,10 +48,9 @@ class ExemplarTriplet(nn.Module):
         cam = grad_cam(seen.features, score, label, create_graph=True)
         product = image_times_cam(seen.batch.image, cam, **self.view)
         compared = [(label == y, *own) for y, own in enumerate(self.own)]
+        how = {"margin": self.margin, "reduction": "none"}
         each = [
-            exemplar_triplet_loss(
-                product[rows], self.good[good], self.bad[bad], margin=self.margin, reduction="none"
-            )
+            exemplar_triplet_loss(product[rows], self.good[good], self.bad[bad], **how)
             for rows, good, bad in compared or [(slice(None),) * 3]
         ]
         return self.weight * torch.cat(each).mean()

@@ -1,6 +1,6 @@
 """Methods that keep the spurious factors' levels out of the features that the label is read off."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from functools import partial
 
 import torch
@@ -19,18 +19,19 @@ Read = tuple[Tensor, Tensor, Tensor]
 
 
 class Readers(nn.Module):
-    """A small network q a factor that reads its level off f_y; with `classes`, also off the label.
+    """A small network q a factor that reads its level off f_y; `conditional`, also off the label.
 
     Gives log q, the level and the group of the images whose level is known, factor by factor. All
-    are one group, or with `classes` those of a class are.
+    are one group, or where `conditional` those of a class are.
     """
 
-    def __init__(self, width: int, levels: Mapping[str, int], classes: int, hidden: int, seed: int):
+    def __init__(self, model: Classifier, known: Known, hidden: int, conditional: bool):
         super().__init__()
-        self.factors, self.classes = tuple(levels), classes
+        label, levels = model.head[-1], levels_of(known)
+        self.factors, self.classes = tuple(levels), label.out_features if conditional else 0
         with torch.random.fork_rng(devices=()):
-            torch.manual_seed(seed)
-            first = [nn.Linear(width + classes, hidden) for _ in levels]
+            torch.manual_seed(known.seed)
+            first = [nn.Linear(label.in_features + self.classes, hidden) for _ in levels]
             last = [nn.Linear(hidden, size) for size in levels.values()]
         pairs = zip(first, last, strict=True)
         self.each = nn.ModuleList(nn.Sequential(one, nn.ReLU(), other) for one, other in pairs)
@@ -102,13 +103,6 @@ def mean(
     return torch.stack([measure(*each) for each in read]).mean()
 
 
-def read_off(model: Classifier, known: Known, hidden: int, conditional: bool) -> Readers:
-    """A reader of each factor, untrained."""
-    last = model.head[-1]
-    classes = last.out_features if conditional else 0
-    return Readers(last.in_features, levels_of(known), classes, hidden, known.seed)
-
-
 def levels_of(known: Known) -> dict[str, int]:
     return {factor: len(known.data.levels[factor]) for factor in known.factors}
 
@@ -129,7 +123,7 @@ def adversary(
     network also sees the class, and the model need not hide what the class tells already.
     """
     clock = partial(annealed, steps=known.steps)
-    readers = read_off(model, known, hidden, conditional)
+    readers = Readers(model, known, hidden, conditional)
     return Method(model, terms={"adversary": Unread(readers, weight, likelihood, clock)})
 
 
@@ -152,23 +146,22 @@ def club(
     which can be the true one, where theirs is a normal distribution; q and model learn in one step
     and not in turns. `conditional`: the bound of I(f_y; level | class), q sees the class.
     """
-    readers = read_off(model, known, hidden, conditional)
+    readers = Readers(model, known, hidden, conditional)
     return Method(model, terms={"dependence": Unread(readers, weight, club_bound)})
 
 
 def dependence(
-    seen: Seen,
-    *,
     measure: Callable[[Tensor, Tensor], Tensor],
-    levels: Mapping[str, int],
+    known: Known,
     weight: float,
     conditional: bool,
+    seen: Seen,
 ) -> Float[Tensor, ""]:
     """`weight` * mean over the factors of `measure(f_y, one-hot level)`, on images of known level.
 
     With `conditional` a class at a time, by its share; fewer than four images are left out.
     """
-    part, label = seen.parts[0].flatten(1).float(), seen.batch.label
+    part, label, levels = seen.parts[0].flatten(1).float(), seen.batch.label, levels_of(known)
     total = 0 * part.sum()
     for factor, size in levels.items():
         level = seen.batch.confounders[factor]
@@ -187,8 +180,7 @@ def dcor(
 
     Szekely et al. 2007, as a penalty (for example Zhen et al. 2022); `conditional`: `dependence`.
     """
-    given = {"levels": levels_of(known), "weight": weight, "conditional": conditional}
-    term = partial(dependence, measure=distance_correlation, **given)
+    term = partial(dependence, distance_correlation, known, weight, conditional)
     return Method(model, terms={"dependence": term})
 
 
@@ -199,5 +191,5 @@ def hsic_penalty(
 
     Gretton et al. 2005, as a penalty; `conditional`: `dependence`.
     """
-    given = {"levels": levels_of(known), "weight": weight, "conditional": conditional}
-    return Method(model, terms={"dependence": partial(dependence, measure=hsic, **given)})
+    term = partial(dependence, hsic, known, weight, conditional)
+    return Method(model, terms={"dependence": term})

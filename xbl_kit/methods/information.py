@@ -129,9 +129,8 @@ class Information(nn.Module):
                 total = self._shared(joined, labels, self._attended(joined).detach())
                 (gradient,) = torch.autograd.grad(total, joined)
             # A sample counts as much as in a batch without memory, over which MI is a mean, too.
-            push = (now * gradient[:, : len(label)]).sum() * (
-                joined.shape[1] / len(seen.batch.label)
-            )
+            more = joined.shape[1] / len(seen.batch.label)
+            push = (now * gradient[:, : len(label)]).sum() * more
             loss = self.weight * share * (total.detach() + push - push.detach())
         else:
             loss = 0 * now.sum()

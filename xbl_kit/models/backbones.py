@@ -148,10 +148,7 @@ def _torchvision(name: str, weights: str | Path | None) -> nn.Module:
     network = torchvision.models.get_model(name)
     if weights is None:
         return network
-    if weights == "imagenet":
-        state = _imagenet(name)
-    else:
-        state = read_weights(weights)
+    state = _imagenet(name) if weights == "imagenet" else read_weights(weights)
     what = f"{weights}: not weights of torchvision's {name}"
     fill(_named_as(state, network), state, what, skip=(*OWN, *TOP))
     return network

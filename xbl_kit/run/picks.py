@@ -20,7 +20,7 @@ from xbl_kit.run.recipes import Given
 from xbl_kit.run.report import versions
 from xbl_kit.run.stage import RECORD, RESULTS, Run
 from xbl_kit.run.task import Settings, Task, inputs_of
-from xbl_kit.run.work import Work, do_all
+from xbl_kit.run.work import Work, do_all, open_work
 from xbl_kit.storage import OwnFiles, write_json
 
 PICKED, EFFECT = "picked.png", "effect.png"
@@ -192,8 +192,7 @@ def _write(
     settings = Settings(**opened.results["settings"]) if opened else None
     inputs = inputs_of(settings) if opened else {"version": __version__, "data": "", "weights": ""}
     record = {key: results[key] for key in ("experiment", "folder", "run")}
-    names = (RESULTS, PICKED, EFFECT)
-    stage.begin(files, record, inputs, names, resume=how["resume"], claim=True)
+    stage.begin(files, record, inputs, (RESULTS, PICKED, EFFECT), resume=how["resume"], claim=True)
     if train:
         pairs = results["pairs"].values()
         used = (picks[each["files"][0]] for each in pairs)
@@ -210,23 +209,15 @@ def _write(
 
 
 def _work(
-    settings: Settings,
-    opened: Run,
-    exemplar: Exemplar,
-    out: Path,
-    inputs: dict,
-    *,
-    resume: bool,
-    device: str,
+    settings: Settings, opened: Run, exemplar: Exemplar, out: Path, inputs: dict, **how
 ) -> Work:
     """A run of eXBL with this exemplar, in which Unrefined is that of the run opened."""
     only = replace(settings, models=("unrefined", "exbl"))
-    files = OwnFiles(out / f"pair-{digest(*exemplar.tensors)[:12]}", RECORD)
-    work = Work(Task(only, opened.data, opened.rows, only.models), files, exemplar, device)
+    task = Task(only, opened.data, opened.rows, only.models)
+    folder = out / f"pair-{digest(*exemplar.tensors)[:12]}"
+    work = open_work(only, folder, inputs, task=task, exemplar=exemplar, **how)
     work.models["unrefined"] = opened.models["unrefined"]
     work.found["unrefined"][Given()] = opened.results["models"]["unrefined"]
-    how = {"resume": resume, "exemplar": exemplar}
-    stage.begin(files, only.record, inputs, stage.files_of(["exbl"]), **how)
     return work
 
 

@@ -6,16 +6,9 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from xbl_kit.methods import (
-    Method,
-    cdep,
-    explained,
-    features,
-    last_layer,
-    mimm,
-    second_opinion,
-    weighted,
-)
+from xbl_kit.methods import Method, cdep, explained, features, mimm, weighted
+from xbl_kit.methods.last_layer import dfr
+from xbl_kit.methods.second_opinion import second_opinion
 
 
 @dataclass(frozen=True)
@@ -66,9 +59,9 @@ RECIPES = {
     "rbr": Recipe(explained.rbr, "RBR", **REFINED, needs=("masks",)),
     "caipi": Recipe(explained.caipi, "CAIPI", **REFINED, needs=("masks",)),
     "added-images": Recipe(weighted.added_images, "Added images", **REFINED, needs=("images",)),
-    "dfr": Recipe(last_layer.dfr, "DFR", **CORRECTED, needs=("images",)),
+    "dfr": Recipe(dfr, "DFR", **CORRECTED, needs=("images",)),
     "second-opinion": Recipe(
-        second_opinion.second_opinion, "Second opinion", **CORRECTED, needs=("images", "pool")
+        second_opinion, "Second opinion", **CORRECTED, needs=("images", "pool")
     ),
     "jtt": Recipe(weighted.jtt, "JTT", after="unrefined", fresh=True, takes=("images",)),
     "erm": Recipe(weighted.erm, "ERM"),

@@ -57,14 +57,13 @@ def make_confounded(
     preferred: Levels,
     per_class: Mapping[str, int],
     strength: float,
-    size: int,
     seed: int = 0,
     **drawing,
 ) -> tuple[Dataset, Rows]:
     """Data that are drawn to measure: each class shows its `preferred` levels at `strength`.
 
     No more is drawn than is used. The splits are those of `splits_of`, exactly `per_class` each;
-    `drawing` goes to `open_dataset`.
+    `drawing`, such as the `size`, goes to `open_dataset`.
     """
     bias = {f: confound.biased(levels, strength=strength) for f, levels in preferred.items()}
     per_cell: dict[str, np.ndarray] = {}
@@ -72,7 +71,7 @@ def make_confounded(
         counts = confound.cell_counts(per_class[split], tables)
         per_cell[split] = np.maximum(per_cell.get(split, 0), counts)
     crossed = {"per_cell": per_cell, "crossed": tuple(preferred)}
-    data = open_dataset(kind, root, **crossed, size=size, seed=seed, **drawing)
+    data = open_dataset(kind, root, **crossed, seed=seed, **drawing)
     pool = confound.split_patients(data, dict.fromkeys(per_cell, 1 / 3))
     return data, _sampled(data, pool, bias, per_class, seed)
 

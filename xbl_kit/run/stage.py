@@ -1,9 +1,8 @@
 """The folder a run writes to, and what of it a resumed run may take over, stage by stage."""
 
-import json
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +11,7 @@ from filelock import FileLock, Timeout
 from torch import nn
 
 from xbl_kit.data import Dataset
-from xbl_kit.digests import digest, file_digest, load_sealed, write_sealed
+from xbl_kit.digests import digest, file_digest, json_digest, load_sealed, write_sealed
 from xbl_kit.exemplar import Exemplar, picked_by_person
 from xbl_kit.models import Classifier
 from xbl_kit.run.splits import Rows
@@ -72,23 +71,20 @@ def alone(folder: Path, *, sharing: bool = False, how: str = "wait for it") -> I
 
 def _taken(lock: FileLock) -> bool:
     """Take a lock, if nobody has it."""
-    try:
+    with suppress(Timeout):
         lock.acquire(timeout=0)
-    except Timeout:
-        return False
-    return True
+    return lock.is_locked
 
 
 def _is_free(path: Path) -> bool:
-    lock = FileLock(path)
-    free = _taken(lock)
-    lock.release()
-    return free
+    with suppress(Timeout), FileLock(path, timeout=0):
+        return True
+    return False
 
 
 def run_name(settings: dict, inputs: dict) -> str:
     """A hash that tells one run from another, by its settings and `task.inputs_of`."""
-    return digest(json.dumps([settings, inputs], sort_keys=True))
+    return json_digest([settings, inputs])
 
 
 def refuse_others(files: OwnFiles, settings: dict, inputs: dict) -> None:
@@ -226,7 +222,7 @@ class Stage:
         """Train `method`; returns the numbers of its training: epochs run, epoch kept, seconds."""
         if self.files:
             write_sealed(self.files.own(self.record), {"given": self.given})
-            state = self.files.own(self.state), digest(json.dumps(self.given))
+            state = self.files.own(self.state), json_digest(self.given)
         how = {"title": self.name, "state": state if self.files else None}
         history = fit(method, data, rows["train"], rows["val"], schedule, **how)
         if self.files:

@@ -49,25 +49,20 @@ class Work:
         self.task, self.files, self.exemplar, self.device = task, files, exemplar, device
         if exemplar:
             _refuse_misfit(exemplar, task)
-        self.stages = {name: stages_of(task, name) for name in in_order(task.models)}
         self.models: dict[str, Classifier] = {}
-        self.found: dict[str, dict[Given, dict]] = {name: {} for name in self.stages}
+        self.found: dict[str, dict[Given, dict]] = {name: {} for name in in_order(task.models)}
+        self.stages = [(n, *each) for n in self.found for each in stages_of(task, n).items()]
         self._look, self._statistics = cache(self._look), cache(self._statistics)
 
     @property
     def titles(self) -> list[str]:
         """The names of all stages."""
-        return [title for stages in self.stages.values() for title in stages]
+        return [title for _, title, _ in self.stages]
 
     @property
     def left(self) -> list[tuple[str, str, list[Given]]]:
         """Recipe, stage and what is given, of every stage that is not done."""
-        return [
-            (name, title, cells)
-            for name, stages in self.stages.items()
-            for title, cells in stages.items()
-            if cells[0] not in self.found[name]
-        ]
+        return [(n, t, cells) for n, t, cells in self.stages if cells[0] not in self.found[n]]
 
     def go_on(self) -> int:
         """Do every stage that waits for nothing, and that no other process is at; how many.
@@ -207,12 +202,13 @@ class Work:
 
 
 def open_work(
-    settings: Settings, folder: Path, inputs: dict, device: str, *, exemplar: Exemplar | None, **how
+    settings: Settings, folder: Path, inputs: dict, device: str, *, task: Task | None = None, **how
 ) -> Work:
-    """A run with a folder that `stage.begin` makes ready."""
+    """A run with a folder that `stage.begin` makes ready, the exemplar in `how`; a `task` is one
+    with these settings that is open already."""
     files = OwnFiles(folder, RECORD)
-    work = Work(open_task(settings), files, exemplar, device)
-    begin(files, settings.record, inputs, files_of(work.titles), exemplar=exemplar, **how)
+    work = Work(task or open_task(settings), files, how["exemplar"], device)
+    begin(files, settings.record, inputs, files_of(work.titles), **how)
     return work
 
 

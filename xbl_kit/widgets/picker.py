@@ -103,8 +103,7 @@ class ExemplarPicker(anywidget.AnyWidget):
     def _save(self, widget, content: dict, buffers) -> None:
         """Save the picks under the name that was typed, and say where they are, or why not."""
         try:
-            with warnings.catch_warnings(record=True) as others:
-                warnings.simplefilter("always")
+            with warnings.catch_warnings(record=True, action="always") as others:
                 path = self.exemplar.save_as(content["name"], self._folder)
             there = "; there is another file of that name, which stays" if others else ""
             self._said = f"Saved as {path}{there}"
