@@ -12,7 +12,7 @@ from pathlib import Path
 from platform import node
 from threading import get_native_id
 
-import psutil  # which accelerate brings
+import psutil
 import safetensors.torch
 import torch
 from torch import nn
