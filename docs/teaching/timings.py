@@ -21,12 +21,13 @@ Minutes for a student who works alone, by section:
 - **do**: {EXERCISE} minutes for each exercise and {GUESS} for each **Predict**;
 - **run**: what the computer needs, the first time.
 
-How *run* was measured. Whole lessons, with the start of the kernel, by `make run`: two at once on two
-cores without a GPU, in seconds: {{quiet}}. In 00 are the 265 in which `build/start-here` is trained, in 05 the
-268 of `build/mimm-x`. For the sections each code cell of {{lessons}} was timed once, on two cores where other
-work was going on ({{busy}} s in all), and these shares were applied to the totals. Of the other lessons the
-whole time stands in the first line. With a prepared `build/` it is less than a minute in 00, 01 and
-02; lesson 03 trains two models in any case.
+How *run* was measured. Whole lessons, with the start of the kernel, by `make run`: two at once
+on two cores without a GPU, in seconds: {{quiet}}. In 00 are the 265 in
+which `build/start-here` is trained, in 05 the 268 of `build/mimm-x`. For the sections each code
+cell of {{lessons}} was timed once, on two cores where other work was going on
+({{busy}} s in all), and these shares were applied to the totals. Of the other lessons
+the whole time stands in the first line. With a prepared `build/` it is less than a minute in 00,
+01 and 02; lesson 03 trains two models in any case.
 
 For a room add a third.
 """
