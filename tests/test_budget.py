@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 BUDGET = json.loads((ROOT / "tests" / "budget.json").read_text(encoding="utf-8"))
 WINGS = ("data/readers/", "data/phantom/", "data/dicom.py", "data/morphomnist.py")
-GOAL = {"house": 5770, "wings": 1250}  # lines of code
+GOAL = {"house": 5780, "wings": 1250}  # lines of code
 FILE, READER, BODY, METHOD, PARAMETERS = 265, 140, 30, 35, 8
 WAIVED = 5  # functions with a longer body
 SLACK = 25  # lines of code by which a part may shrink before its figure has to be lowered

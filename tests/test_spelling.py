@@ -144,8 +144,11 @@ def test_different_values_have_different_keys():
 def test_numbers_are_found_however_they_are_written():
     column = pd.Series("20,5;1,234;1e3;007;-5;+.5;;1-5;inf;nan;1 234;<5".split(";"), name="x")
     nan = float("nan")
-    expected = [20.5, 1234, 1000, 7, -5, 0.5, *[nan] * 6]
+    expected = [20.5, 1.234, 1000, 7, -5, 0.5, *[nan] * 6]
     assert numbers(column).tolist() == pytest.approx(expected, nan_ok=True)
+    assert numbers(pd.Series(["1,234", "12", "1,234.5"])).tolist() == [1234, 12, 1234.5]
+    mixed = numbers(pd.Series(["0,5", "1,234", "1,234.5"])).tolist()
+    assert mixed == pytest.approx([0.5, 1.234, nan], nan_ok=True), "commas are decimal, or none is"
 
 
 @pytest.mark.parametrize(

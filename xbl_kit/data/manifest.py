@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 
 from xbl_kit.data.faults import MEANT, DataError, Fault, refuse, refuse_all, some
 from xbl_kit.data.picture import read_frames
-from xbl_kit.data.spelling import blanked, key, one_spelling, warn_of_zeros
+from xbl_kit.data.spelling import COMMAS, blanked, key, one_spelling, warn_of_zeros
 
 RESERVED = ("image", "mask", "patient", "split", "counter")
 MOST_LEVELS = 10
@@ -134,7 +134,12 @@ def _settled(manifest: Manifest, target: str, bins: int | None) -> pd.DataFrame:
 
 
 def numbers(column: pd.Series) -> pd.Series:
-    """The finite numbers of a column of text, by their `key`; NaN for what is none."""
+    """The finite numbers of a column of text, by their `key`; NaN for what is none.
+
+    One comma that ends in other than three digits says that all of the column's are decimal.
+    """
+    if any((found := COMMAS.fullmatch(v.strip())) and found["last"] for v in column.unique()):
+        column = column.str.replace(",", ".")
     found = pd.to_numeric(column.map({v: key(v) for v in column.unique()}), errors="coerce")
     return found.where(found.abs() < float("inf"))
 
