@@ -1,10 +1,11 @@
 """What the kit's parts cost beside plain training, and beside other libraries.
 
-Run: make bench, or OMP_NUM_THREADS=1 python benchmarks/speed.py [maps steps prefix drawing growth]
-(fifteen minutes). The sides of a question take turns, so that what else the machine does falls on
-all alike, and answers that ought to be equal are compared. Seconds are CPU seconds of one thread,
-medians of the repeats; look at the ratios, not at the seconds. Memory is the growth of the peak
-resident set in a process of its own. Writes speed.json beside this file.
+Run: make bench, or OMP_NUM_THREADS=1 python benchmarks/speed.py
+[maps steps prefix drawing growth factors processes gpu] (fifteen minutes). The sides of a question
+take turns, so that what else the machine does falls on all alike, and answers that ought to be
+equal are compared. Seconds are CPU seconds of one thread, medians of the repeats; look at the
+ratios, not at the seconds. Memory is the growth of the peak resident set in a process of its own.
+Whole jobs are timed by jobs.py. Writes speed.json beside this file.
 """
 
 import copy
@@ -14,6 +15,7 @@ import json
 import os
 import resource
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -25,6 +27,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torchvision
+from step import SIDES, stepper
 from torch import Tensor, nn
 
 from xbl_kit.batch import Batch
@@ -35,11 +38,14 @@ from xbl_kit.explain import grad_cam, upsample
 from xbl_kit.methods import Erm, ExBL, Known, Method
 from xbl_kit.methods.explained import rrr, rrr_g
 from xbl_kit.models import build_classifier, cache_stem
-from xbl_kit.train import fit
+from xbl_kit.run import open_run, reproduce
+from xbl_kit.storage import is_first_process
+from xbl_kit.train import fit, predict
 
 BATCH, SIDE, CLASSES, REPEATS = 8, 224, 4, 9
 NETWORKS = ("mobilenet_v2", "resnet18", "densenet121")
 SIZES = (1000, 4000, 16_000)  # images an epoch has, to see how its time grows
+FACTORS = (1, 2, 4, 8)
 Rows = list[dict]
 
 
@@ -61,6 +67,7 @@ def peak(work: Callable[[], object]) -> float:
     ctypes.CDLL(None).malloc_trim(0)  # of glibc
     reading, writing = os.pipe()
     if os.fork() == 0:
+        torch.set_num_threads(1)  # others that this process had are not there after a fork
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         work()
         grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
@@ -204,9 +211,8 @@ def prefix(n: int = 96) -> Rows:
     plain = Dataset(images, label, tuple("abcd"), torch.arange(n))
     losses: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "weights.pth"  # a network with weights has a frozen prefix
-        torch.save(torchvision.models.mobilenet_v2().state_dict(), file)
-        model = build_classifier("mobilenet_v2", CLASSES, weights=file)
+        weights = pretrained(folder)  # a network with weights has a frozen prefix
+        model = build_classifier("mobilenet_v2", CLASSES, weights=weights)
         stem = cache_stem(model, images, folder)
         data = {"uncached": plain, "cached": dataclasses.replace(plain, stem=stem)}
 
@@ -269,7 +275,95 @@ def growth() -> Rows:
     return [*rows, {"question": "growth", "exponent of the time": round(float(several[0]), 3)}]
 
 
-QUESTIONS = {"maps": maps, "steps": steps, "prefix": prefix, "drawing": drawing, "growth": growth}
+def factors() -> Rows:
+    """A step with ever more factors to unlearn beside one with a single factor."""
+    rows = []
+    for name in ("multitask", "dcor", "mine"):
+        sides = {str(n): stepper(n, **SIDES[name]) for n in FACTORS}
+        rows += against("1", in_turn(sides), question="factors", method=name)
+    return rows
+
+
+def processes(n: int = 4000) -> Rows:
+    """An epoch of one process, and of two that share every batch; by the clock, on two cores."""
+    seconds = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for count in ("1", "2"):
+            out = Path(folder, count)
+            code = f"import speed; speed.epochs({n}, {str(out)!r})"
+            start = ["torch.distributed.run", "--nproc-per-node", count, "--no-python"]
+            command = [sys.executable, "-m", *start, sys.executable, "-c", code]
+            subprocess.run(command, check=True, cwd=Path(__file__).parent)
+            seconds[count] = float(out.read_text())
+    return against("1", seconds, question="processes", images=n)
+
+
+def epochs(n: int, out: str) -> None:
+    """Train for three epochs; the seconds of the fastest go to a file, since all processes wait
+    for the one that is disturbed."""
+    torch.set_num_threads(1)
+    images = np.random.default_rng(0).integers(255, size=(n, 64, 64), dtype=np.uint8)
+    rows = torch.arange(n)
+    data = Dataset(images, rows % CLASSES, tuple("abcd"), rows)
+    method = Erm(build_classifier("small_cnn", CLASSES))
+    history = fit(method, data, rows, rows[:64], epochs=3, batch_size=64, device="cpu")
+    if is_first_process():
+        Path(out).write_text(str(min(record["seconds"] for record in history)))
+
+
+def gpu(device: str = "cuda", n: int = 100_000, **plan) -> Rows:
+    """The paper's preset at the paper's size to early stopping, and maps of `n` images.
+
+    Phantoms stand for its images. The network has ImageNet's weights where they were downloaded
+    before, else random ones of the same parts; its prefix is frozen in either case.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        return [{"question": "gpu", "skipped": "torch finds no GPU here"}]
+    sizes = {"train": 800, "val": 300, "test": 200}  # 3,200 + 1,200 + 800 images of four classes
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        how = {
+            "preset": "paper",
+            "plan": {"per_class": sizes} | plan,
+            "weights": pretrained(folder),
+        }
+        for precision in ("no", "bf16"):
+            out = Path(folder, precision)
+            models = "unrefined", "exbl"
+            found = reproduce(**how, precision=precision, models=models, device=device, out=out)
+            for name, side in found["models"].items():
+                row = {"question": "gpu", "precision": precision, "side": name}
+                told = {key: side["train"][key] for key in ("images", "epochs", "seconds")}
+                rows.append(row | told)
+        run = open_run(out)
+        model, some = run.models["exbl"].to(device), torch.arange(n) % len(run.data)
+        predict(model, run.data, some[:256])  # what is loaded once does not count
+        start = time.perf_counter()
+        predict(model, run.data, some)
+        seconds = round(time.perf_counter() - start, 1)
+    return [*rows, {"question": "gpu", "side": "maps", "images": n, "seconds": seconds}]
+
+
+def pretrained(folder: str) -> str:
+    """ "imagenet" where its file lies ready, else a file of random weights in a folder."""
+    source = torchvision.models.MobileNet_V2_Weights.IMAGENET1K_V1.url
+    if Path(torch.hub.get_dir(), "checkpoints", source.rpartition("/")[2]).exists():
+        return "imagenet"
+    file = Path(folder, "weights.pth")
+    torch.save(torchvision.models.mobilenet_v2().state_dict(), file)
+    return str(file)
+
+
+QUESTIONS = {
+    "maps": maps,
+    "steps": steps,
+    "prefix": prefix,
+    "drawing": drawing,
+    "growth": growth,
+    "factors": factors,
+    "processes": processes,
+    "gpu": gpu,
+}
 
 
 def main() -> None:

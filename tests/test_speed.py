@@ -16,7 +16,9 @@ ROOT = Path(__file__).resolve().parents[1]
 def speed():
     spec = importlib.util.spec_from_file_location("speed", ROOT / "benchmarks" / "speed.py")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "benchmarks")  # it takes its steps from step.py
+        spec.loader.exec_module(module)
     return module
 
 
@@ -63,3 +65,18 @@ def test_maps_that_are_not_alike_are_said(speed):
     cam = torch.rand(3, 4, 4)
     assert speed.correlation(cam, 2 * cam) > 0.999
     assert speed.correlation(cam, cam.flip(0)) < 0.9
+
+
+def test_without_a_gpu_the_question_is_skipped_with_a_reason(speed, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert speed.gpu() == [{"question": "gpu", "skipped": "torch finds no GPU here"}]
+
+
+@pytest.mark.slow
+def test_what_a_gpu_is_asked_runs_on_a_cpu_too(speed):
+    few = {"train": 40, "val": 12, "test": 12}
+    plan = {"size": 64, "per_class": few, "train": {"epochs": 4, "lr": 1e-3}}
+    *trained, maps = speed.gpu("cpu", 60, **plan, refine={"epochs": 1})
+    sides = [(row["precision"], row["side"], row["epochs"]) for row in trained]
+    assert sides == [(p, *one) for p in ("no", "bf16") for one in (("unrefined", 4), ("exbl", 1))]
+    assert maps["images"] == 60 and maps["seconds"] >= 0
