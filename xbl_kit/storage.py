@@ -35,7 +35,7 @@ def is_first_process() -> bool:
 
 def write_whole(
     path: str | Path,
-    write: Callable[[Path], object] | bytes | memoryview,
+    write: Callable[[Path], object] | bytes,
     *,
     size: int = 0,
     what: str = "",
@@ -142,7 +142,7 @@ def save_state(state: dict, path: str | Path, run: str = "") -> None:
     """Write the state of a training, and the name of the `run` that it is of."""
     whole = BytesIO()  # `torch.save` itself does not say that a disk is full
     torch.save({**state, "run": run}, whole)
-    write_whole(path, whole.getbuffer())
+    write_whole(path, whole.getvalue())
 
 
 def load_state(path: str | Path, run: str = "") -> dict | None:
