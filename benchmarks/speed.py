@@ -350,6 +350,7 @@ def pretrained(folder: str) -> str:
     if Path(torch.hub.get_dir(), "checkpoints", source.rpartition("/")[2]).exists():
         return "imagenet"
     file = Path(folder, "weights.pth")
+    torch.manual_seed(0)
     torch.save(torchvision.models.mobilenet_v2().state_dict(), file)
     return str(file)
 
