@@ -75,8 +75,8 @@ def test_without_a_gpu_the_question_is_skipped_with_a_reason(speed, monkeypatch)
 @pytest.mark.slow
 def test_what_a_gpu_is_asked_runs_on_a_cpu_too(speed):
     few = {"train": 40, "val": 12, "test": 12}
-    plan = {"size": 64, "per_class": few, "train": {"epochs": 6, "lr": 1e-3}}
+    plan = {"size": 64, "per_class": few, "train": {"epochs": 9, "lr": 1e-3}}
     *trained, maps = speed.gpu("cpu", 60, **plan, refine={"epochs": 1})
     sides = [(row["precision"], row["side"], row["epochs"]) for row in trained]
-    assert sides == [(p, *one) for p in ("no", "bf16") for one in (("unrefined", 6), ("exbl", 1))]
+    assert sides == [(p, *one) for p in ("no", "bf16") for one in (("unrefined", 9), ("exbl", 1))]
     assert maps["images"] == 60 and maps["seconds"] >= 0
