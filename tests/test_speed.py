@@ -30,7 +30,10 @@ def ratios(rows) -> dict:
     ("module", "later"),
     [
         ("xbl_kit.cli", ["torch", "numpy"]),
-        ("xbl_kit.run", ["sklearn.base", "scipy.stats", "matplotlib.figure", "seaborn.utils"]),
+        (
+            "xbl_kit.run",
+            ["sklearn.base", "scipy.stats", "scipy.ndimage", "seaborn.utils", "matplotlib.figure"],
+        ),
     ],
 )
 def test_what_takes_seconds_to_load_is_loaded_where_it_is_used(module, later):
