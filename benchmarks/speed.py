@@ -204,16 +204,21 @@ def step(method: Method, batch: Batch) -> Callable[[], None]:
     return work
 
 
+def noise(n: int, side: int) -> Dataset:
+    """So many images from which nothing can be learned."""
+    images = np.random.default_rng(0).integers(255, size=(n, side, side), dtype=np.uint8)
+    rows = torch.arange(n)
+    return Dataset(images, rows % CLASSES, tuple("abcd"), rows)
+
+
 def prefix(n: int = 96) -> Rows:
     """An epoch with the frozen prefix cached beside one without, and what caching costs."""
-    images = np.random.default_rng(0).integers(255, size=(n, SIDE, SIDE), dtype=np.uint8)
-    label = torch.arange(n) % CLASSES
-    plain = Dataset(images, label, tuple("abcd"), torch.arange(n))
+    plain = noise(n, SIDE)
     losses: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         weights = pretrained(folder)  # a network with weights has a frozen prefix
         model = build_classifier("mobilenet_v2", CLASSES, weights=weights)
-        stem = cache_stem(model, images, folder)
+        stem = cache_stem(model, plain.images, folder)
         data = {"uncached": plain, "cached": dataclasses.replace(plain, stem=stem)}
 
         def epoch(side: str) -> Callable[[], None]:
@@ -231,7 +236,7 @@ def prefix(n: int = 96) -> Rows:
 
         def build() -> None:
             with tempfile.TemporaryDirectory() as another:
-                cache_stem(model, images, another)
+                cache_stem(model, plain.images, another)
 
         trained = step(Erm(copy.deepcopy(model)), data["cached"][torch.arange(16)])
 
@@ -260,9 +265,7 @@ def growth() -> Rows:
     """Seconds and memory of an epoch with ever more images, and the exponent by which they grow."""
     rows = []
     for n in SIZES:
-        images = np.random.default_rng(0).integers(255, size=(n, 64, 64), dtype=np.uint8)
-        label = torch.arange(n) % CLASSES
-        data = Dataset(images, label, tuple("abcd"), torch.arange(n))
+        data = noise(n, 64)
 
         def epoch(data: Dataset = data, n: int = n) -> None:
             method = Erm(build_classifier("small_cnn", CLASSES))
@@ -270,7 +273,7 @@ def growth() -> Rows:
 
         seconds = in_turn({"epoch": epoch}, 1)["epoch"]
         rows.append({"question": "growth", "images": n, "seconds": round(seconds, 2)})
-        rows[-1] |= {"images_mb": images.nbytes >> 20, "memory_mb": round(peak(epoch))}
+        rows[-1] |= {"images_mb": data.images.nbytes >> 20, "memory_mb": round(peak(epoch))}
     several = np.polyfit(np.log(SIZES), np.log([row["seconds"] for row in rows]), 1)
     return [*rows, {"question": "growth", "exponent of the time": round(float(several[0]), 3)}]
 
@@ -302,9 +305,7 @@ def epochs(n: int, out: str) -> None:
     """Train for three epochs; the seconds of the fastest go to a file, since all processes wait
     for the one that is disturbed."""
     torch.set_num_threads(1)
-    images = np.random.default_rng(0).integers(255, size=(n, 64, 64), dtype=np.uint8)
-    rows = torch.arange(n)
-    data = Dataset(images, rows % CLASSES, tuple("abcd"), rows)
+    data, rows = noise(n, 64), torch.arange(n)
     method = Erm(build_classifier("small_cnn", CLASSES))
     history = fit(method, data, rows, rows[:64], epochs=3, batch_size=64, device="cpu")
     if is_first_process():
